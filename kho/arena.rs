@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The runs of one owner, born preserved.
+//!
+//! A run is allocated, preserved, recorded in the ledger, and only then used; it leaves in the
+//! reverse order. Nothing is left to do at a kexec.
+
+use kernel::prelude::*;
+
+use crate::ledger::{
+    GatePass,
+    Ledger,
+    LedgerSlot, //
+};
+use crate::phys::MAX_ORDER;
+use crate::run::{
+    PageRun,
+    Preserved, //
+};
+use crate::seams::{
+    Effort,
+    Machine,
+    Node, //
+};
+
+/// The next run is at most this part of what the owner already holds, so that an owner wastes at
+/// most a few percent.
+const GROWTH_DIVISOR: usize = 16;
+
+/// A run of an arena, and where it stands in the ledger.
+#[derive(Debug)]
+pub struct Run {
+    /// The pages.
+    pub pages: PageRun<Preserved>,
+    /// Their place in the run table.
+    pub slot: LedgerSlot,
+    /// Their number within the owner.
+    pub index: u32,
+}
+
+/// The runs of one owner.
+///
+/// Dropping an arena gives nothing up: the runs stay preserved and recorded, and whoever opens the
+/// owner again, here or in the next kernel, finds them.
+pub struct Arena {
+    machine: &'static dyn Machine,
+    ledger: &'static dyn Ledger,
+    id: u32,
+    node: Node,
+    runs: KVVec<Run>,
+    nr_pages: usize,
+}
+
+impl Arena {
+    /// Makes an arena of the runs that the ledger has for `id`, in the order of their index; of
+    /// none, when the owner is new.
+    pub fn new(
+        machine: &'static dyn Machine,
+        ledger: &'static dyn Ledger,
+        id: u32,
+        runs: KVVec<Run>,
+    ) -> Self {
+        let nr_pages = runs.iter().map(|run| run.pages.nr_pages()).sum();
+        Self {
+            machine,
+            ledger,
+            id,
+            node: Node::ANY,
+            runs,
+            nr_pages,
+        }
+    }
+
+    /// Returns the machine that the runs come from.
+    pub fn machine(&self) -> &'static dyn Machine {
+        self.machine
+    }
+
+    /// Returns the ledger that they are recorded in.
+    pub fn ledger(&self) -> &'static dyn Ledger {
+        self.ledger
+    }
+
+    /// Returns the owner's id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Prefers a NUMA node for runs to come.
+    pub fn set_node(&mut self, node: Node) {
+        self.node = node;
+    }
+
+    /// Returns the runs.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Returns how many pages the runs have together.
+    pub fn nr_pages(&self) -> usize {
+        self.nr_pages
+    }
+
+    /// Adds one run and returns it.
+    ///
+    /// Its order is the larger of two: the largest that `nr_pages_wanted` pages fill, and the
+    /// largest that is at most 1/16 of the pages that are held; it is at least `order_min`, at
+    /// most [`MAX_ORDER`], and falls towards `order_min` where memory is fragmented. The memory
+    /// is zeroed. May sleep. One key.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, the arena unchanged; EINVAL if there is no order `order_min`.
+    pub fn grow(
+        &mut self,
+        pass: &GatePass<'_>,
+        order_min: u8,
+        nr_pages_wanted: usize,
+    ) -> Result<&Run> {
+        if order_min > MAX_ORDER {
+            return Err(EINVAL);
+        }
+        // Room first: nothing below needs undoing for the lack of a few bytes.
+        self.runs.reserve(1, GFP_KERNEL)?;
+        let index = self.runs.last().map_or(0, |run| run.index.wrapping_add(1));
+
+        let pages = self.alloc(order_min, self.next_order(order_min, nr_pages_wanted))?;
+        let pages = pages.preserve()?;
+        let recorded =
+            self.ledger
+                .record(pass, pages.phys(), pages.order(), self.id, index);
+        let slot = match recorded {
+            Ok(slot) => slot,
+            Err(error) => {
+                drop(pages.unpreserve());
+                return Err(error);
+            }
+        };
+        self.nr_pages += pages.nr_pages();
+        let at = self.runs.len();
+        self.runs.push(Run { pages, slot, index }, GFP_KERNEL)?;
+        self.runs.get(at).ok_or(ENOMEM)
+    }
+
+    /// Gives the last run back to the machine: out of the ledger, unpreserved, freed. May sleep.
+    ///
+    /// Returns its number of pages; 0 if there was none.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory of the last run any more, and no preserved structure refers to it.
+    pub unsafe fn release_last(&mut self, pass: &GatePass<'_>) -> usize {
+        let Some(run) = self.runs.pop() else {
+            return 0;
+        };
+        self.give_back(pass, run)
+    }
+
+    /// Gives the run at `position` back, and puts the last one in its place. May sleep.
+    ///
+    /// For owners to whom the order of their runs means nothing. Returns its number of pages; 0 if
+    /// there is no such run.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory of that run any more, and no preserved structure refers to it.
+    pub unsafe fn release_swap(&mut self, pass: &GatePass<'_>, position: usize) -> usize {
+        let Some(last) = self.runs.len().checked_sub(1) else {
+            return 0;
+        };
+        if position > last {
+            return 0;
+        }
+        self.runs.swap(position, last);
+        match self.runs.pop() {
+            Some(run) => self.give_back(pass, run),
+            None => 0,
+        }
+    }
+
+    /// Ends the arena and returns its runs, still preserved and recorded.
+    pub fn into_runs(self) -> KVVec<Run> {
+        self.runs
+    }
+
+    fn give_back(&mut self, pass: &GatePass<'_>, run: Run) -> usize {
+        let nr_pages = run.pages.nr_pages();
+        self.ledger.erase(pass, run.slot);
+        drop(run.pages.unpreserve());
+        self.nr_pages -= nr_pages;
+        nr_pages
+    }
+
+    fn next_order(&self, order_min: u8, nr_pages_wanted: usize) -> u8 {
+        let by_rule = floor_log2(self.nr_pages / GROWTH_DIVISOR);
+        let by_wish = floor_log2(nr_pages_wanted);
+        by_rule.max(by_wish).clamp(order_min, MAX_ORDER)
+    }
+
+    fn alloc(&self, order_min: u8, order_max: u8) -> Result<PageRun<crate::run::Owned>> {
+        for order in (order_min.saturating_add(1)..=order_max).rev() {
+            match PageRun::alloc(self.machine, order, self.node, Effort::Light) {
+                Ok(run) => return Ok(run),
+                Err(error) if error == ENOMEM => {}
+                Err(error) => return Err(error),
+            }
+        }
+        PageRun::alloc(self.machine, order_min, self.node, Effort::Full)
+    }
+}
+
+/// Returns the largest `n` with `2^n <= value`; 0 for 0.
+fn floor_log2(value: usize) -> u8 {
+    value.checked_ilog2().unwrap_or(0) as u8
+}

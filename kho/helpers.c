@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What KHO and the page allocator offer only as inlines or macros, for kho.rs.
+ * No policy here: no lists, no decisions.
+ */
+
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/kexec_handover.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/preempt.h>
+#include <linux/random.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/vmalloc.h>
+
+#include "helpers.h"
+
+/* Must agree with enum values in kho.rs */
+#define KPRESERVE_NOT_MEMORY		-1
+#define KPRESERVE_NOT_PRESERVED		-2
+
+/*
+ * Private to KHO (union kho_page_info): what page->private of the first page
+ * of an incoming block holds. Documentation/upstream.rst has the patch that
+ * would replace this copy by a function.
+ */
+union kpreserve_kho_page {
+	unsigned long private;
+	struct {
+		unsigned int order;
+		unsigned int magic;
+	};
+};
+
+#define KPRESERVE_KHO_MAGIC		0x4b484f50U
+
+static_assert(sizeof(union kpreserve_kho_page) ==
+	      sizeof(((struct page *)0)->private));
+
+void kpreserve_window(unsigned long *virt_base, u64 *size_bytes)
+{
+	*virt_base = (unsigned long)__va(0);
+	*size_bytes = 1ULL << MAX_PHYSMEM_BITS;
+}
+
+int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys)
+{
+	gfp_t gfp = GFP_KERNEL | __GFP_ZERO | __GFP_COMP | __GFP_NOWARN;
+	struct folio *folio;
+
+	if (light)
+		gfp |= __GFP_NORETRY;
+	if (nid != NUMA_NO_NODE && nid >= 0 && nid < MAX_NUMNODES &&
+	    node_online(nid))
+		folio = __folio_alloc_node(gfp, order, nid);
+	else
+		folio = folio_alloc(gfp, order);
+	if (!folio)
+		return -ENOMEM;
+	*phys = PFN_PHYS(folio_pfn(folio));
+	return 0;
+}
+
+void kpreserve_free_run(u64 phys)
+{
+	folio_put(page_folio(pfn_to_page(PHYS_PFN(phys))));
+}
+
+/*
+ * An aligned power of two of pages of one node is one key, the same that
+ * kho_preserve_folio() would add; unlike the latter, this works before the
+ * folio has been put together again.
+ */
+int kpreserve_preserve_run(u64 phys, unsigned int order)
+{
+	return kho_preserve_pages(pfn_to_page(PHYS_PFN(phys)), 1UL << order);
+}
+
+void kpreserve_unpreserve_run(u64 phys, unsigned int order)
+{
+	kho_unpreserve_pages(pfn_to_page(PHYS_PFN(phys)), 1UL << order);
+}
+
+int kpreserve_probe(u64 phys)
+{
+	struct page *page = pfn_to_online_page(PHYS_PFN(phys));
+	union kpreserve_kho_page info;
+
+	if (!page)
+		return KPRESERVE_NOT_MEMORY;
+	info.private = READ_ONCE(page->private);
+	if (info.magic != KPRESERVE_KHO_MAGIC || info.order > MAX_PAGE_ORDER)
+		return KPRESERVE_NOT_PRESERVED;
+	return info.order;
+}
+
+int kpreserve_restore_run(u64 phys, unsigned int order)
+{
+	struct folio *folio = kho_restore_folio(phys);
+
+	if (!folio || folio_order(folio) != order)
+		return -EINVAL;
+	return 0;
+}
+
+int kpreserve_add_subtree(const char *name, u64 phys, size_t size)
+{
+	return kho_add_subtree(name, phys_to_virt(phys), size);
+}
+
+int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
+		       unsigned long nr_pages, void **start)
+{
+	unsigned long i, n = 0;
+	struct page **pages;
+	size_t r;
+
+	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+	for (r = 0; r < nr_runs; r++) {
+		struct page *page = pfn_to_page(PHYS_PFN(runs[r].phys));
+
+		for (i = 0; i < (1UL << runs[r].order) && n < nr_pages; i++)
+			pages[n++] = page + i;
+	}
+	*start = vmap(pages, n, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return *start ? 0 : -ENOMEM;
+}
+
+unsigned int kpreserve_nr_cpus(void)
+{
+	return nr_cpu_ids;
+}
+
+unsigned int kpreserve_pin_cpu(void)
+{
+	preempt_disable();
+	return smp_processor_id();
+}
+
+void kpreserve_unpin_cpu(void)
+{
+	preempt_enable();
+}
+
+u64 kpreserve_random_u64(void)
+{
+	return get_random_u64();
+}

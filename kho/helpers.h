@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What kho.rs calls; its extern block must agree with this, line by line. */
+#ifndef KPRESERVE_KHO_HELPERS_H
+#define KPRESERVE_KHO_HELPERS_H
+
+#include <linux/types.h>
+
+struct kpreserve_run {
+	u64 phys;
+	u64 order;
+};
+
+void kpreserve_window(unsigned long *virt_base, u64 *size_bytes);
+int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys);
+void kpreserve_free_run(u64 phys);
+int kpreserve_preserve_run(u64 phys, unsigned int order);
+void kpreserve_unpreserve_run(u64 phys, unsigned int order);
+int kpreserve_probe(u64 phys);
+int kpreserve_restore_run(u64 phys, unsigned int order);
+int kpreserve_add_subtree(const char *name, u64 phys, size_t size);
+int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
+		       unsigned long nr_pages, void **start);
+unsigned int kpreserve_nr_cpus(void);
+unsigned int kpreserve_pin_cpu(void);
+void kpreserve_unpin_cpu(void);
+u64 kpreserve_random_u64(void);
+
+#endif

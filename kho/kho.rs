@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The seams on mainline KHO, the page allocator and the CPUs. Kernel only.
+//!
+//! C headers: `include/linux/kexec_handover.h`, `helpers.h`. This file holds no policy: each
+//! function is one call.
+
+use core::ffi::CStr;
+use core::ptr::NonNull;
+
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+use crate::phys::{
+    run_size_bytes,
+    Phys,
+    Window,
+    MAX_ORDER, //
+};
+use crate::seams::{
+    CpuLocal,
+    Effort,
+    Handover,
+    Machine,
+    Node,
+    PageSource,
+    Seen, //
+};
+
+mod bindings {
+    use super::{
+        c_char,
+        c_int,
+        c_uint,
+        c_ulong,
+        c_void, //
+    };
+
+    #[repr(C)]
+    pub(super) struct KpreserveRun {
+        pub(super) phys: u64,
+        pub(super) order: u64,
+    }
+
+    extern "C" {
+        pub(super) fn kpreserve_window(virt_base: *mut c_ulong, size_bytes: *mut u64);
+        pub(super) fn kpreserve_alloc_run(
+            order: c_uint,
+            nid: c_int,
+            light: bool,
+            phys: *mut u64,
+        ) -> c_int;
+        pub(super) fn kpreserve_free_run(phys: u64);
+        pub(super) fn kpreserve_preserve_run(phys: u64, order: c_uint) -> c_int;
+        pub(super) fn kpreserve_unpreserve_run(phys: u64, order: c_uint);
+        pub(super) fn kpreserve_probe(phys: u64) -> c_int;
+        pub(super) fn kpreserve_restore_run(phys: u64, order: c_uint) -> c_int;
+        pub(super) fn kpreserve_add_subtree(name: *const c_char, phys: u64, size: usize) -> c_int;
+        pub(super) fn kpreserve_map_runs(
+            runs: *const KpreserveRun,
+            nr_runs: usize,
+            nr_pages: c_ulong,
+            start: *mut *mut c_void,
+        ) -> c_int;
+        pub(super) fn kpreserve_nr_cpus() -> c_uint;
+        pub(super) fn kpreserve_pin_cpu() -> c_uint;
+        pub(super) fn kpreserve_unpin_cpu();
+        pub(super) fn kpreserve_random_u64() -> u64;
+        pub(super) fn kpreserve_kick_worker();
+
+        pub(super) fn kho_is_enabled() -> bool;
+        pub(super) fn kho_retrieve_subtree(
+            name: *const c_char,
+            phys: *mut u64,
+            size: *mut usize,
+        ) -> c_int;
+        pub(super) fn vunmap(start: *const c_void);
+    }
+}
+
+const NOT_MEMORY: c_int = -1;
+
+/// The running kernel.
+#[derive(Debug)]
+pub struct Kho;
+
+/// The one [`Kho`].
+pub static KHO: Kho = Kho;
+
+// SAFETY: a folio of the page allocator is physically contiguous, aligned to its size and apart
+// from all others; GFP_KERNEL without __GFP_MOVABLE never takes from CMA, which is where KHO
+// scratch lies; __GFP_ZERO zeroes it; nobody but us puts it. The direct map covers it.
+unsafe impl PageSource for Kho {
+    fn window(&self) -> Window {
+        let mut virt_base = 0;
+        let mut size_bytes = 0;
+        // SAFETY: both pointers are to locals.
+        unsafe { bindings::kpreserve_window(&mut virt_base, &mut size_bytes) };
+        // SAFETY: physical memory is mapped from `__va(0)` on, one to one, as long as the kernel
+        // runs (Documentation/arch/x86/x86_64/mm.rst: the direct map); it is below the end of the
+        // address space for each address that the architecture can have.
+        unsafe { Window::new(0, virt_base as usize, size_bytes) }
+    }
+
+    fn alloc_run(&self, order: u8, node: Node, effort: Effort) -> Result<Phys> {
+        if order > MAX_ORDER {
+            return Err(EINVAL);
+        }
+        let mut phys = 0;
+        let light = effort == Effort::Light;
+        // SAFETY: the pointer is to a local; any order up to the maximum may be asked for.
+        let ret = unsafe {
+            bindings::kpreserve_alloc_run(c_uint::from(order), node.0, light, &mut phys)
+        };
+        to_result(ret)?;
+        Ok(Phys::new(phys))
+    }
+
+    unsafe fn free_run(&self, phys: Phys, _order: u8) {
+        // SAFETY: the caller promises a folio that was allocated or restored and is not in use.
+        unsafe { bindings::kpreserve_free_run(phys.get()) }
+    }
+
+    unsafe fn map_runs(&self, runs: &[(Phys, u8)]) -> Result<NonNull<u8>> {
+        let mut list = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
+        let mut size_bytes = 0usize;
+        for &(phys, order) in runs {
+            size_bytes = size_bytes
+                .checked_add(run_size_bytes(order).ok_or(EINVAL)?)
+                .ok_or(ENOMEM)?;
+            list.push(
+                bindings::KpreserveRun {
+                    phys: phys.get(),
+                    order: u64::from(order),
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        let mut start = core::ptr::null_mut();
+        let nr_pages = size_bytes >> crate::phys::PAGE_SHIFT;
+        // SAFETY: the list has the length that is named and outlives the call; the runs are in
+        // use by the caller, so their struct pages are valid.
+        let ret = unsafe {
+            bindings::kpreserve_map_runs(list.as_ptr(), list.len(), nr_pages, &mut start)
+        };
+        to_result(ret)?;
+        NonNull::new(start.cast()).ok_or(ENOMEM)
+    }
+
+    unsafe fn unmap_runs(&self, start: NonNull<u8>, _size_bytes: usize) {
+        // SAFETY: the caller promises that `start` came from `map_runs`, which is vmap(), and that
+        // nobody uses the mapping.
+        unsafe { bindings::vunmap(start.as_ptr().cast()) }
+    }
+}
+
+// SAFETY: this is what KHO is for (Documentation/core-api/kho/index.rst).
+unsafe impl Handover for Kho {
+    fn is_enabled(&self) -> bool {
+        // SAFETY: no requirements.
+        unsafe { bindings::kho_is_enabled() }
+    }
+
+    unsafe fn preserve(&self, phys: Phys, order: u8) -> Result {
+        // SAFETY: the caller promises a run of this order, so the struct pages are valid.
+        to_result(unsafe { bindings::kpreserve_preserve_run(phys.get(), c_uint::from(order)) })
+    }
+
+    unsafe fn unpreserve(&self, phys: Phys, order: u8) {
+        // SAFETY: the caller promises that the run is preserved with this order.
+        unsafe { bindings::kpreserve_unpreserve_run(phys.get(), c_uint::from(order)) }
+    }
+
+    fn probe(&self, phys: Phys) -> Seen {
+        // SAFETY: no requirements; pfn_to_online_page() takes any number.
+        match unsafe { bindings::kpreserve_probe(phys.get()) } {
+            NOT_MEMORY => Seen::NotMemory,
+            order => match u8::try_from(order) {
+                Ok(order) => Seen::Preserved { order },
+                Err(_) => Seen::NotPreserved,
+            },
+        }
+    }
+
+    unsafe fn restore(&self, phys: Phys, order: u8) -> Result {
+        // SAFETY: the caller promises that the page is incoming with this order.
+        to_result(unsafe { bindings::kpreserve_restore_run(phys.get(), c_uint::from(order)) })
+    }
+
+    unsafe fn add_subtree(&self, name: &CStr, phys: Phys, size_bytes: usize) -> Result {
+        // SAFETY: the name is a C string; the caller promises a preserved page that stays.
+        to_result(unsafe {
+            bindings::kpreserve_add_subtree(name.as_ptr().cast(), phys.get(), size_bytes)
+        })
+    }
+
+    fn retrieve_subtree(&self, name: &CStr) -> Result<(Phys, usize)> {
+        let mut phys = 0;
+        let mut size_bytes = 0;
+        // SAFETY: the name is a C string, the pointers are to locals.
+        to_result(unsafe {
+            bindings::kho_retrieve_subtree(name.as_ptr().cast(), &mut phys, &mut size_bytes)
+        })?;
+        Ok((Phys::new(phys), size_bytes))
+    }
+}
+
+impl CpuLocal for Kho {
+    fn nr_cpus(&self) -> usize {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_nr_cpus() as usize }
+    }
+
+    fn pin(&self) -> usize {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_pin_cpu() as usize }
+    }
+
+    fn unpin(&self) {
+        // SAFETY: the caller pinned.
+        unsafe { bindings::kpreserve_unpin_cpu() }
+    }
+}
+
+impl Machine for Kho {
+    fn random_u64(&self) -> u64 {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_random_u64() }
+    }
+
+    fn kick_worker(&self) {
+        // SAFETY: no requirements; schedule_work() may be called from any context.
+        unsafe { bindings::kpreserve_kick_worker() }
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The seams: what the framework asks of the machine it runs on.
+//!
+//! The kernel's implementation is `kho.rs` over mainline KHO; the host's is a simulated machine
+//! that reboots, fails and stops where a test tells it to. No trait here is on a fast path:
+//! addresses are translated by [`Window`], which is a value.
+
+use core::ffi::CStr;
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+
+use crate::phys::{
+    Phys,
+    Window, //
+};
+
+/// A NUMA node to allocate from, if possible. The kernel crate's `NumaNode` does not show its
+/// number, hence a type of our own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Node(pub i32);
+
+impl Node {
+    /// No preference.
+    pub const ANY: Node = Node(-1);
+}
+
+/// How hard to try for a run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effort {
+    /// Fail rather than reclaim or compact: a smaller run will do as well.
+    Light,
+    /// What GFP_KERNEL does.
+    Full,
+}
+
+/// Gives out runs of physically contiguous pages.
+///
+/// # Safety
+///
+/// A run that [`alloc_run`](Self::alloc_run) returned is mapped in the [`Window`], zeroed, aligned
+/// to its size, apart from every other run, never in KHO scratch memory, and stays so until
+/// [`free_run`](Self::free_run).
+pub unsafe trait PageSource: Sync {
+    /// Returns the window through which runs are reached; the same in each call.
+    fn window(&self) -> Window;
+
+    /// Allocates `2^order` zeroed pages as one folio. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if there is no such run to be had; EINVAL if there is no such order.
+    fn alloc_run(&self, order: u8, node: Node, effort: Effort) -> Result<Phys>;
+
+    /// Frees a run.
+    ///
+    /// # Safety
+    ///
+    /// `phys` was returned by `alloc_run` for `order`, or restored as a run of `order`, is not
+    /// preserved, and nobody uses its memory any more.
+    unsafe fn free_run(&self, phys: Phys, order: u8);
+
+    /// Maps runs one after the other, contiguously, outside the window. May sleep. Costs a few
+    /// instructions a page.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if there is no room for the mapping.
+    ///
+    /// # Safety
+    ///
+    /// The runs are in use by the caller and stay so until
+    /// [`unmap_runs`](Self::unmap_runs).
+    unsafe fn map_runs(&self, runs: &[(Phys, u8)]) -> Result<NonNull<u8>>;
+
+    /// Takes a mapping away. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `start` was returned by [`map_runs`](Self::map_runs) for runs of `size_bytes` together, and
+    /// nobody uses the mapping any more.
+    unsafe fn unmap_runs(&self, start: NonNull<u8>, size_bytes: usize);
+}
+
+/// What the struct page of an incoming run says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// Preserved by the previous kernel as one block of this order, and not restored yet.
+    Preserved {
+        /// The order.
+        order: u8,
+    },
+    /// Not memory of this machine.
+    NotMemory,
+    /// Memory, but not preserved, or restored already.
+    NotPreserved,
+}
+
+impl Seen {
+    /// Returns the code that a [`Refusal`](crate::Refusal) shows: the order, or 0x100 for no
+    /// memory, 0x101 for not preserved.
+    pub const fn code(self) -> u64 {
+        match self {
+            Seen::Preserved { order } => order as u64,
+            Seen::NotMemory => 0x100,
+            Seen::NotPreserved => 0x101,
+        }
+    }
+}
+
+/// Hands memory over to the next kernel, and takes it from the previous one.
+///
+/// # Safety
+///
+/// A preserved run, and nothing else, reaches the next kernel with its contents as they were when
+/// this kernel stopped.
+pub unsafe trait Handover: Sync {
+    /// Returns whether this kernel hands memory over at all.
+    fn is_enabled(&self) -> bool;
+
+    /// Marks a run for the next kernel: one key. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if the tracker cannot grow; nothing has changed then.
+    ///
+    /// # Safety
+    ///
+    /// The run was allocated or restored as a run of `order`, or is incoming with this order, and
+    /// it is not preserved in this boot yet.
+    unsafe fn preserve(&self, phys: Phys, order: u8) -> Result;
+
+    /// Undoes [`preserve`](Self::preserve). May sleep; cannot fail.
+    ///
+    /// # Safety
+    ///
+    /// The run is preserved, with this order.
+    unsafe fn unpreserve(&self, phys: Phys, order: u8);
+
+    /// Says what the previous kernel did with the page at `phys`, without touching the page.
+    ///
+    /// The address may be any number. A few instructions.
+    fn probe(&self, phys: Phys) -> Seen;
+
+    /// Gives an incoming run back to the memory management as a folio in use. Once only. A few
+    /// instructions a page.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the machine disagrees with [`probe`](Self::probe).
+    ///
+    /// # Safety
+    ///
+    /// [`probe`](Self::probe) returned [`Seen::Preserved`] with this order, and the run overlaps
+    /// with no run that is in use.
+    unsafe fn restore(&self, phys: Phys, order: u8) -> Result;
+
+    /// Announces the page at `phys` to the next kernel under `name`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if the machine's table is full, EEXIST if the name is taken.
+    ///
+    /// # Safety
+    ///
+    /// The page is preserved and stays so; it is never freed while this kernel runs.
+    unsafe fn add_subtree(&self, name: &CStr, phys: Phys, size_bytes: usize) -> Result;
+
+    /// Returns what the previous kernel announced under `name`.
+    ///
+    /// It goes on answering for the whole boot, also after the page was restored.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT if there is nothing.
+    fn retrieve_subtree(&self, name: &CStr) -> Result<(Phys, usize)>;
+}
+
+/// Which CPU is this?
+pub trait CpuLocal: Sync {
+    /// Returns how many CPUs there can be; the same in each call.
+    fn nr_cpus(&self) -> usize;
+
+    /// Stays on the current CPU until [`unpin`](Self::unpin), and returns its number, which is
+    /// below [`nr_cpus`](Self::nr_cpus). Nests; must not sleep in between.
+    fn pin(&self) -> usize;
+
+    /// Ends what [`pin`](Self::pin) began.
+    fn unpin(&self);
+}
+
+/// Everything the framework asks of a machine.
+pub trait Machine: PageSource + Handover + CpuLocal {
+    /// Returns a random number.
+    fn random_u64(&self) -> u64;
+
+    /// Asks for a call of the framework's worker in a context that may sleep. Callable from any
+    /// context; several requests may become one call.
+    fn kick_worker(&self);
+}

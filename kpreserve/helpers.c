@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The reboot notifier and the worker, for kernel.rs: the kernel offers both as
+ * macros over static data.
+ */
+
+#include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/reboot.h>
+#include <linux/workqueue.h>
+
+#include "helpers.h"
+
+static int kpreserve_reboot(struct notifier_block *nb, unsigned long action,
+			    void *data)
+{
+	kpreserve_on_reboot();
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block kpreserve_reboot_nb = {
+	.notifier_call = kpreserve_reboot,
+	/*
+	 * Last: notifiers of consumers may still change structure, and tell
+	 * their state to settle.
+	 */
+	.priority = INT_MIN,
+};
+
+static void kpreserve_work_fn(struct work_struct *work)
+{
+	kpreserve_do_work();
+}
+
+static DECLARE_WORK(kpreserve_work, kpreserve_work_fn);
+
+void kpreserve_kick_worker(void)
+{
+	schedule_work(&kpreserve_work);
+}
+
+int kpreserve_register_reboot(void)
+{
+	return register_reboot_notifier(&kpreserve_reboot_nb);
+}
+
+/*
+ * Registry and slabs live until the machine stops, so the module stays too:
+ * unloading would leave a second copy of it to adopt the same memory again.
+ */
+void kpreserve_pin_module(struct module *module)
+{
+	__module_get(module);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What boot.rs calls, and what it gives to be called. */
+#ifndef KPRESERVE_HELPERS_H
+#define KPRESERVE_HELPERS_H
+
+struct module;
+
+void kpreserve_kick_worker(void);
+int kpreserve_register_reboot(void);
+void kpreserve_pin_module(struct module *module);
+
+/* In Rust: */
+void kpreserve_on_reboot(void);
+void kpreserve_do_work(void);
+
+#endif
