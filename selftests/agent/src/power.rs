@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Leaving this kernel: for the next one, or for good.
+
+use crate::{report::Report, Machine};
+use anyhow::{bail, Context, Result};
+use rustix::system::{reboot, RebootCommand};
+use std::{ffi::CString, fs, fs::File, io, os::fd::AsRawFd, thread, time::Duration};
+
+/// The line by which the runner knows that the last generation came to its end.
+const END: &str = "# end of scenario";
+
+/// `sleep MILLISECONDS`.
+pub(crate) fn sleep(_machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [milliseconds] = arguments else {
+        bail!("sleep: how many milliseconds?");
+    };
+    let milliseconds = milliseconds
+        .parse()
+        .with_context(|| format!("sleep: {milliseconds:?} is no number"))?;
+    thread::sleep(Duration::from_millis(milliseconds));
+    Ok(())
+}
+
+/// `kexec-load`: kexec_file_load(2) of the next kernel, its initramfs and its command line.
+pub(crate) fn kexec_load(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    let cmdline = machine
+        .plan
+        .next_cmdline
+        .as_deref()
+        .context("kexec: this is the last generation of the scenario")?;
+    let kernel = File::open("/next/bzImage").context("/next/bzImage")?;
+    let initramfs = File::open("/next/initramfs").context("/next/initramfs")?;
+    let cmdline = CString::new(cmdline)?;
+    // SAFETY: Both descriptors are open, and `cmdline` is valid for reads of its length, the final NUL included.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initramfs.as_raw_fd(),
+            cmdline.as_bytes_with_nul().len(),
+            cmdline.as_ptr(),
+            0u64,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error()).context("kexec_file_load");
+    }
+    Ok(())
+}
+
+/// `kexec`: into the next generation. The step is reported as passed before the jump: the next kernel cannot know its number.
+pub(crate) fn kexec(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let loaded = fs::read_to_string("/sys/kernel/kexec_loaded").unwrap_or_default();
+    if loaded.trim() != "1" {
+        kexec_load(machine, arguments)?;
+    }
+    rustix::fs::sync();
+    machine.report.passed();
+    machine.report.drain();
+    let error = reboot(RebootCommand::Kexec);
+    // Reported twice then, and the runner sees a result too many: fine, it is a failure.
+    bail!("reboot(LINUX_REBOOT_CMD_KEXEC) came back: {error:?}");
+}
+
+/// `poweroff`: the end of the scenario.
+pub(crate) fn poweroff(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    machine.report.passed();
+    machine.report.line(END);
+    off();
+}
+
+/// `vanish`: off, with the plan unfulfilled. For the scenarios that must fail.
+pub(crate) fn vanish(_machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    off();
+}
+
+/// Powers off; if that fails there is nothing left to do but to wait for the runner's time limit.
+pub(crate) fn off() -> ! {
+    rustix::fs::sync();
+    let error = reboot(RebootCommand::PowerOff);
+    Report::open().note(&format!("poweroff came back: {error:?}"));
+    loop {
+        thread::sleep(Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The words that a step can start with.
+
+use crate::{device, file, klog, kv, module, power, Machine};
+use anyhow::{bail, Result};
+
+/// Runs a step; an error is the reason on its `not ok` line.
+pub(crate) type Verb = fn(&mut Machine, &[String]) -> Result<()>;
+
+/// The table. A step `fails=ERRNO` passes only if it fails just so, where noted.
+const VERBS: &[(&str, Verb)] = &[
+    // insmod NAME [parameter=value ...] [fails=ERRNO]
+    ("insmod", module::insmod),
+    // rmmod NAME [fails=ERRNO]
+    ("rmmod", module::rmmod),
+    // cmd [DEVICE] "TEXT" [fails=ERRNO]: writes TEXT to /dev/DEVICE, then reads the reply
+    ("cmd", device::cmd),
+    // expect KEY OP VALUE: on the last reply's key=value pairs
+    ("expect", device::expect),
+    // dmesg-contains "TEXT", dmesg-lacks "TEXT": in the kernel's log since boot
+    ("dmesg-contains", klog::contains),
+    ("dmesg-lacks", klog::lacks),
+    // read-file PATH: shows it, and takes key=value pairs as a reply
+    ("read-file", file::read),
+    // write-file PATH TEXT [fails=ERRNO]
+    ("write-file", file::write),
+    // sleep MILLISECONDS
+    ("sleep", power::sleep),
+    // kexec-load: hands the next kernel over now; kexec: jumps (and loads before, if need be)
+    ("kexec-load", power::kexec_load),
+    ("kexec", power::kexec),
+    // poweroff: the end of the scenario
+    ("poweroff", power::poweroff),
+    // vanish: powers off without a word; a step of scenarios that must fail
+    ("vanish", power::vanish),
+    // The key-value sample's own.
+    ("kv-load", kv::load),
+    ("kv-verify", kv::verify),
+];
+
+/// Finds a verb.
+pub(crate) fn find(name: &str) -> Result<Verb> {
+    match VERBS.iter().find(|(verb, _)| *verb == name) {
+        Some((_, verb)) => Ok(*verb),
+        None => {
+            let known: Vec<_> = VERBS.iter().map(|(verb, _)| *verb).collect();
+            bail!("no step starts with {name:?}; known: {}", known.join(", "));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Splits a step into words, as a shell would.
+
+use anyhow::{bail, Result};
+
+/// Words are separated by blanks; single and double quotes hold blanks together; a backslash takes the next character as it is.
+pub(crate) fn split(text: &str) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (Some('\''), _) => word.get_or_insert_default().push(character),
+            (_, '\\') => match characters.next() {
+                Some(next) => word.get_or_insert_default().push(next),
+                None => bail!("a backslash at the end of: {text}"),
+            },
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, _) if character.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    if quote.is_some() {
+        bail!("a quote is not closed in: {text}");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// The value of a word `name=value` among the arguments, and the other arguments.
+pub(crate) fn option<'a>(arguments: &'a [String], name: &str) -> (Option<&'a str>, Vec<&'a str>) {
+    let mut value = None;
+    let mut rest = Vec::new();
+    for word in arguments {
+        match word
+            .strip_prefix(name)
+            .and_then(|tail| tail.strip_prefix('='))
+        {
+            Some(found) => value = Some(found),
+            None => rest.push(word.as_str()),
+        }
+    }
+    (value, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{option, split};
+
+    #[test]
+    fn words() {
+        assert_eq!(
+            split(r#"cmd dev "fill 10" it\'s 'a "b"' "" "#).unwrap(),
+            ["cmd", "dev", "fill 10", "it's", "a \"b\"", ""]
+        );
+        assert!(split("cmd \"open").is_err());
+        assert!(split("cmd \\").is_err());
+        assert!(split("  ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn options() {
+        let words = split("name fails=EBUSY x=y").unwrap();
+        assert_eq!(
+            option(&words, "fails"),
+            (Some("EBUSY"), vec!["name", "x=y"])
+        );
+        assert_eq!(option(&words, "nofails").0, None);
+    }
+}
