@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# For people. The kernel's build system reads Kbuild instead. The work is done by xtask/.
+
+XTASK := cargo run -q --release --locked -p xtask --
+
+.PHONY: help demo test test-host test-vm bench check modules clean
+
+help:
+	@echo 'make demo       the main job: hand real data over two kexecs in a virtual machine'
+	@echo 'make test       all tests; make test-host and make test-vm run one half'
+	@echo 'make bench      count instructions in the virtual machine; results in target/bench/'
+	@echo 'make check      rustfmt, clippy, rustdoc, on the host and with the kernel'
+	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST=y)'
+	@echo 'make clean      remove what was built in this checkout (cargo xtask clean --cache: the shared cache, too)'
+	@echo ''
+	@echo 'KPRESERVE_CACHE=DIR   where build root and kernel are kept (default: kpreserve in your cache directory)'
+	@echo 'KPRESERVE_SERIES=7.2  another kernel series; KPRESERVE_ACCEL=tcg|kvm|auto; KPRESERVE_MIRROR=URL for debootstrap'
+	@echo 'KPRESERVE_TIMEOUT_SCALE=3  longer time limits on a slow machine'
+
+demo test test-host test-vm bench check clean:
+	@$(XTASK) $@
+
+# A consumer's folder has a Kbuild of its own and is built after kpreserve.ko.
+CONSUMERS := $(patsubst %/Kbuild,%,$(wildcard samples/kv/Kbuild selftests/kmod/Kbuild))
+
+modules:
+ifndef KDIR
+	$(error KDIR is not set: name the build folder of your kernel, e.g. make modules KDIR=/lib/modules/$$(uname -r)/build)
+endif
+	$(MAKE) -C $(KDIR) M=$(CURDIR) KPRESERVE=$(CURDIR) modules
+	$(foreach consumer,$(CONSUMERS),$(MAKE) -C $(KDIR) M=$(CURDIR)/$(consumer) KPRESERVE=$(CURDIR) modules &&) true

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a scenario boots: one initramfs a generation, each with the next one inside.
+
+use crate::{
+    agent,
+    builtin::Builtin,
+    cache, data,
+    initramfs::Image,
+    kernel::{Kernel, Variant},
+    modules::{Compiler, Modules},
+    scenario::{Generation, Scenario},
+    workshop::Workshop,
+};
+use anyhow::{bail, Context, Result};
+use serde_json::json;
+use std::{
+    cell::OnceCell,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// On the command line of each kernel. KUnit is on only where a scenario asks for it.
+const CMDLINE: &str = "console=ttyS0 panic=-1 kho=on liveupdate=on";
+
+/// Everything that is built for scenarios, each part once.
+pub(crate) struct Parts<'a> {
+    shop: &'a Workshop,
+    agent: PathBuf,
+    modules: OnceCell<Modules>,
+    builtin: OnceCell<Builtin>,
+}
+
+/// The files that QEMU takes.
+pub(crate) struct Chain {
+    pub(crate) image: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) cmdline: String,
+}
+
+impl<'a> Parts<'a> {
+    /// Builds the agent; the rest is built when a scenario needs it.
+    pub(crate) fn new(shop: &'a Workshop) -> Result<Self> {
+        Ok(Self {
+            shop,
+            agent: agent::make(shop.checkout())?,
+            modules: OnceCell::new(),
+            builtin: OnceCell::new(),
+        })
+    }
+
+    fn kernel(&self, variant: Variant) -> Result<&Kernel> {
+        match variant {
+            Variant::Plain => self.shop.kernel(),
+            Variant::Builtin => Ok(self.builtin()?.kernel()),
+        }
+    }
+
+    fn builtin(&self) -> Result<&Builtin> {
+        if self.builtin.get().is_none() {
+            let builtin = Builtin::make(self.shop)?;
+            let _ = self.builtin.set(builtin);
+        }
+        self.builtin.get().context("just built")
+    }
+
+    fn modules(&self) -> Result<&Modules> {
+        if self.modules.get().is_none() {
+            let modules = Modules::make(self.shop, Compiler::Rustc)?;
+            let _ = self.modules.set(modules);
+        }
+        self.modules.get().context("just built")
+    }
+
+    /// The file of a module for a kernel; none if that kernel has it built in.
+    fn module(&self, name: &str, variant: Variant) -> Result<Option<PathBuf>> {
+        if let Some(own) = self.kernel(variant)?.module(name) {
+            return Ok(Some(own));
+        }
+        if variant == Variant::Builtin {
+            return Ok(self.builtin()?.module(name));
+        }
+        match self.modules()?.file(name) {
+            Some(file) => Ok(Some(file)),
+            None => bail!("there is no module {name}.ko: neither ours nor one of the kernel's own that xtask knows"),
+        }
+    }
+
+    /// Writes the initramfs images of a scenario into `folder`.
+    pub(crate) fn chain(
+        &self,
+        scenario: &Scenario,
+        variant: Variant,
+        folder: &Path,
+    ) -> Result<Chain> {
+        cache::remove_folder(folder)?;
+        fs::create_dir_all(folder)?;
+        // The last one first: it goes into the one before it.
+        let mut next: Option<Chain> = None;
+        for (index, generation) in scenario.generations.iter().enumerate().rev() {
+            let variant = scenario.kernel(index, variant);
+            let initramfs = folder.join(format!("initramfs-{}", index + 1));
+            let image = self.image(scenario, index, generation, variant, next.as_ref())?;
+            image.write(&initramfs)?;
+            next = Some(Chain {
+                image: self.kernel(variant)?.image(),
+                initramfs,
+                cmdline: cmdline(scenario, index),
+            });
+        }
+        next.context("a scenario without generations")
+    }
+
+    fn image(
+        &self,
+        scenario: &Scenario,
+        index: usize,
+        generation: &Generation,
+        variant: Variant,
+        next: Option<&Chain>,
+    ) -> Result<Image> {
+        let mut image = Image::default();
+        image.program("init", &self.agent);
+        let mut builtin = Vec::new();
+        for name in &generation.modules {
+            match self.module(name, variant)? {
+                Some(file) => image.file(&format!("modules/{name}.ko"), &file),
+                None => builtin.push(name),
+            }
+        }
+        for name in &generation.data {
+            let file = data::make(self.shop, name)?;
+            image.file(&format!("data/{name}"), &file);
+        }
+        for (inside, from) in &generation.files {
+            image.file(inside, &self.shop.checkout().path(from));
+        }
+        if let Some(next) = next {
+            image.file("next/bzImage", &next.image);
+            image.file("next/initramfs", &next.initramfs);
+        }
+        let plan = json!({
+            "scenario": scenario.name,
+            "generation": index + 1,
+            "generations": scenario.generations.len(),
+            "steps": generation.steps,
+            "next_cmdline": next.map(|next| &next.cmdline),
+            "builtin": builtin,
+            "sabotage": scenario.sabotage,
+        });
+        image.bytes("scenario.json", serde_json::to_vec(&plan)?);
+        Ok(image)
+    }
+}
+
+/// The command line of one kernel.
+fn cmdline(scenario: &Scenario, index: usize) -> String {
+    let kunit = u8::from(index == 0 && !scenario.kunit.is_empty());
+    let words = [
+        CMDLINE.to_owned(),
+        format!("kunit.enable={kunit}"),
+        format!("kpreserve.scenario={}", scenario.name),
+        format!("kpreserve.gen={}", index + 1),
+        scenario.cmdline.clone(),
+        scenario.generations[index].cmdline.clone(),
+    ];
+    let words: Vec<_> = words
+        .iter()
+        .map(|w| w.trim())
+        .filter(|w| !w.is_empty())
+        .collect();
+    words.join(" ")
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The judge of a run: reads what the machine says, line by line, and knows trouble when it sees it.
+
+use crate::{
+    ktap,
+    outcome::{Kind, Outcome},
+    scenario::Scenario,
+};
+use std::collections::BTreeMap;
+
+/// Signs of trouble in the kernel's log.
+const TROUBLE: &[(&str, Kind)] = &[
+    ("Kernel panic", Kind::Panic),
+    ("WARNING:", Kind::Warn),
+    ("BUG:", Kind::Warn),
+    ("kernel BUG at", Kind::Warn),
+    ("Oops", Kind::Warn),
+    ("general protection fault", Kind::Warn),
+    ("Call Trace:", Kind::Warn),
+    ("UBSAN:", Kind::Warn),
+    ("KASAN:", Kind::Warn),
+    ("detected stall", Kind::Hang),
+    ("detected expedited stall", Kind::Hang),
+    ("blocked for more than", Kind::Hang),
+    ("soft lockup", Kind::Hang),
+];
+
+/// The line by which the last generation ends. The agent writes it.
+const END: &str = "# end of scenario";
+
+/// Which serial line a line came over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// The kernel's console.
+    Kernel,
+    /// The agent's reports (and what QEMU itself complains about).
+    Agent,
+}
+
+/// Reads the lines of one run.
+pub(crate) struct Console {
+    kernel: ktap::Parser,
+    agent: ktap::Parser,
+    trouble: BTreeMap<Kind, String>,
+    allow: Vec<String>,
+    skips: Vec<String>,
+    suites: Vec<String>,
+    generations: usize,
+    ended: bool,
+    complaints: Vec<String>,
+    outcome: Outcome,
+}
+
+impl Console {
+    /// Knows what the scenario promises.
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            kernel: ktap::Parser::default(),
+            agent: ktap::Parser::default(),
+            trouble: BTreeMap::new(),
+            allow: scenario.allow.clone(),
+            skips: scenario.skips.clone(),
+            suites: scenario.kunit.clone(),
+            generations: scenario.generations.len(),
+            ended: false,
+            complaints: Vec::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Reads a line.
+    pub(crate) fn feed(&mut self, channel: Channel, line: &str) {
+        let line = match channel {
+            Channel::Kernel => without_time(line),
+            Channel::Agent => line,
+        };
+        if let Some(at) = line.find("@@json ") {
+            self.row(&line[at..]);
+            return;
+        }
+        match channel {
+            Channel::Kernel => {
+                if !self.allow.iter().any(|allowed| line.contains(allowed)) {
+                    if let Some((_, kind)) = TROUBLE.iter().find(|(sign, _)| line.contains(sign)) {
+                        self.trouble
+                            .entry(*kind)
+                            .or_insert_with(|| line.trim().to_owned());
+                    }
+                }
+                self.kernel.feed(line);
+            }
+            Channel::Agent => {
+                self.ended |= line == END;
+                if line.starts_with("qemu") {
+                    self.complaints.push(line.to_owned());
+                }
+                self.agent.feed(line);
+            }
+        }
+    }
+
+    /// `@@json CHANNEL {...}`.
+    fn row(&mut self, line: &str) {
+        let mut words = line.splitn(3, ' ').skip(1);
+        let (Some(channel), Some(text)) = (words.next(), words.next()) else {
+            self.outcome.fail(Kind::Json, line);
+            return;
+        };
+        match serde_json::from_str(text) {
+            Ok(value) => self
+                .outcome
+                .rows
+                .entry(channel.to_owned())
+                .or_default()
+                .push(value),
+            Err(error) => self.outcome.fail(Kind::Json, format!("{error} in: {line}")),
+        }
+    }
+
+    /// The machine went quiet, or took too long.
+    pub(crate) fn hung(&mut self, what: String) {
+        self.outcome.fail(Kind::Hang, what);
+    }
+
+    /// The machine is gone: judges all.
+    pub(crate) fn finish(mut self, qemu_succeeded: bool) -> Outcome {
+        for (kind, line) in std::mem::take(&mut self.trouble) {
+            self.outcome.fail(kind, line);
+        }
+        self.agent.finish();
+        self.kernel.finish();
+        for parser in [&mut self.agent, &mut self.kernel] {
+            self.outcome.passed += parser.passed.len();
+            for name in parser.failed.drain(..) {
+                self.outcome.fail(Kind::Test, name);
+            }
+            for name in parser.skipped.drain(..) {
+                if !self.skips.iter().any(|allowed| name.contains(allowed)) {
+                    self.outcome.fail(Kind::Skip, name);
+                }
+            }
+            for problem in parser.problems.drain(..) {
+                self.outcome.fail(Kind::Plan, problem);
+            }
+        }
+        for suite in &self.suites {
+            if !self.kernel.suites.contains(suite) {
+                self.outcome
+                    .fail(Kind::Plan, format!("the KUnit suite {suite} did not run"));
+            }
+        }
+        // What stopped the chain was said already, if anything was.
+        let explained = !self.outcome.failures.is_empty();
+        if self.agent.documents != self.generations && !explained {
+            self.outcome.fail(
+                Kind::Plan,
+                format!(
+                    "{} of {} generations reported",
+                    self.agent.documents, self.generations
+                ),
+            );
+        }
+        if !self.ended && !explained {
+            self.outcome
+                .fail(Kind::Plan, "the last generation never reached its end");
+        }
+        if !qemu_succeeded && !explained {
+            let what = if self.complaints.is_empty() {
+                "it ended with an error".to_owned()
+            } else {
+                self.complaints.join("; ")
+            };
+            self.outcome.fail(Kind::Qemu, what);
+        }
+        self.outcome
+    }
+}
+
+/// A kernel message without its `[    1.234567] `.
+fn without_time(line: &str) -> &str {
+    let Some(rest) = line.strip_prefix('[') else {
+        return line;
+    };
+    match rest.split_once("] ") {
+        Some((time, text)) if time.trim().parse::<f64>().is_ok() => text,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{without_time, Channel, Console};
+    use crate::{
+        outcome::{Kind, Outcome},
+        scenario::Scenario,
+    };
+
+    const PLAN: &str = "KTAP version 1\n1..1\nok 1 - poweroff\n# end of scenario";
+
+    fn judge(kernel: &str, agent: &str) -> Outcome {
+        let text = "summary='x'\nallow=['WARNING: mine']\n[[generation]]\nsteps=['poweroff']";
+        let mut console = Console::new(&Scenario::parse("x", text).unwrap());
+        kernel
+            .lines()
+            .for_each(|l| console.feed(Channel::Kernel, l));
+        agent.lines().for_each(|l| console.feed(Channel::Agent, l));
+        console.finish(true)
+    }
+
+    fn kinds(outcome: &Outcome) -> Vec<Kind> {
+        outcome.failures.iter().map(|f| f.kind).collect()
+    }
+
+    #[test]
+    fn good() {
+        assert!(judge("[    0.000000] Linux version", PLAN).is_good());
+        assert!(judge("[    0.000000] WARNING: mine", PLAN).is_good());
+    }
+
+    #[test]
+    fn trouble_is_reported_once_a_kind() {
+        let log = "[    1.000000] WARNING: CPU: 0\n[    1.1] Call Trace:\n[    2.000000] Kernel panic - not syncing";
+        assert_eq!(kinds(&judge(log, PLAN)), [Kind::Panic, Kind::Warn]);
+    }
+
+    #[test]
+    fn silence_is_no_success() {
+        assert_eq!(kinds(&judge("", "")), [Kind::Plan, Kind::Plan]);
+        assert_eq!(
+            kinds(&judge("", "KTAP version 1\n1..1\nok 1 - poweroff")),
+            [Kind::Plan]
+        );
+    }
+
+    #[test]
+    fn rows() {
+        let outcome = judge("[    1.000000] @@json a {\"x\":1}\n@@json a {\"x\"", PLAN);
+        assert_eq!(outcome.rows("a").len(), 1);
+        assert_eq!(kinds(&outcome), [Kind::Json]);
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(without_time("[    1.234567]     ok 1 a"), "    ok 1 a");
+        assert_eq!(without_time("[abc] x"), "[abc] x");
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The plain kernel: unpatched, built once per source, configuration and build root.
+
+use crate::{
+    buildroot::BuildRoot,
+    cache::{self, Cache},
+    config::Fragment,
+    jail::Jail,
+    run,
+    source::{self, Source},
+    ui::Stage,
+};
+use anyhow::{bail, Context, Result};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// Where the build folder (`O=`) lies inside the build root.
+pub(crate) const OUT: &str = "/src/out";
+
+/// Modules of the kernel itself that scenarios may load.
+const OWN_MODULES: &[&str] = &["drivers/misc/lkdtm/lkdtm.ko"];
+
+/// A built kernel.
+pub(crate) struct Kernel {
+    /// The build folder.
+    pub(crate) out: PathBuf,
+    /// Names everything that went into it.
+    pub(crate) id: String,
+}
+
+impl Kernel {
+    /// Finds the plain kernel in the cache, or builds it.
+    pub(crate) fn make(
+        cache: &Cache,
+        root: &BuildRoot,
+        source: &Source,
+        checkout: &Path,
+    ) -> Result<Self> {
+        let fragment = Fragment::read(&[&checkout.join("kernel/base.config")])?;
+        let id = cache::hash([root.id(), &source.id, fragment.text()]);
+        let out = cache.folder(&format!("kernel-{}-{id}", source.id), |part| {
+            cache.need_space(2, "building the kernel")?;
+            let jail = root
+                .jail()
+                .show(&source.folder, source::INSIDE)
+                .lend(part, OUT);
+            let log = cache.log("kernel");
+            configure(&jail, part, &fragment, &log)?;
+            build(&jail, &log, "kernel: build (takes some minutes)")
+        })?;
+        Ok(Self { out, id })
+    }
+
+    /// The image that boots.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.out.join("arch/x86/boot/bzImage")
+    }
+
+    /// The kernel's own module of that name, if there is one.
+    pub(crate) fn module(&self, name: &str) -> Option<PathBuf> {
+        OWN_MODULES
+            .iter()
+            .map(|path| self.out.join(path))
+            .find(|path| path.file_stem().is_some_and(|stem| stem == name))
+    }
+
+    /// The release, as `uname -r` says it.
+    pub(crate) fn release(&self) -> Result<String> {
+        let path = self.out.join("include/config/kernel.release");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.trim().to_owned())
+    }
+}
+
+/// Makes `.config` from nothing and a fragment, and checks it.
+pub(crate) fn configure(jail: &Jail, out: &Path, fragment: &Fragment, log: &Path) -> Result<()> {
+    let mut stage = Stage::start("kernel: configuration");
+    let asked = out.join("asked.config");
+    fs::write(&asked, fragment.text())?;
+    let jail = jail
+        .clone()
+        .in_folder(source::INSIDE)
+        .variable("KCONFIG_ALLCONFIG", &format!("{OUT}/asked.config"));
+    let make = |target: &str| jail.command("make", ["-s", &format!("O={OUT}"), target]);
+    run::logged(&mut stage, log, &mut make("allnoconfig"))?;
+    if fragment.text().lines().any(|line| line == "CONFIG_RUST=y") {
+        // Its own error is more to the point than an option that vanished.
+        run::logged(&mut stage, log, &mut make("rustavailable"))
+            .context("this kernel does not take the build root's Rust toolchain")?;
+    }
+    fragment.check(&out.join(".config"))?;
+    stage.done("");
+    Ok(())
+}
+
+/// Builds image and modules.
+pub(crate) fn build(jail: &Jail, log: &Path, what: &str) -> Result<()> {
+    let mut stage = Stage::start(what);
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let jail = jail.clone().in_folder(source::INSIDE);
+    let mut make = jail.command(
+        "make",
+        [
+            &format!("-j{jobs}"),
+            &format!("O={OUT}"),
+            "bzImage",
+            "modules",
+        ],
+    );
+    run::logged(&mut stage, log, &mut make)?;
+    stage.done("");
+    Ok(())
+}
+
+/// Which kernel a scenario runs on.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Variant {
+    /// Unpatched; our code comes as modules.
+    Plain,
+    /// Our tree is part of the kernel.
+    Builtin,
+}
+
+impl Variant {
+    /// The word that scenarios and the command line use.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Builtin => "builtin",
+        }
+    }
+}
+
+/// Fails when a built file is not where it should be.
+pub(crate) fn expect_file(path: &Path, what: &str) -> Result<()> {
+    if !path.is_file() {
+        bail!("{what} was built, but {} is not there", path.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Our modules, built out of tree against the plain kernel, in a copy of the checkout.
+
+use crate::{
+    cache,
+    jail::Jail,
+    kernel, run, source, sync,
+    ui::{self, Stage},
+    workshop::Workshop,
+};
+use anyhow::{bail, Context, Result};
+use std::{
+    fs::{self},
+    io::Write,
+    path::{Path, PathBuf},
+    thread,
+};
+
+/// Where the copy of the checkout lies inside the build root.
+const TREE: &str = "/src/kpreserve";
+
+/// Modules that use kpreserve.ko, each with a Kbuild of its own; they are built after it. Absent ones are left out.
+const CONSUMERS: &[&str] = &["samples/kv", "selftests/kmod"];
+
+/// How to compile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compiler {
+    /// rustc, warnings are shown.
+    Rustc,
+    /// clippy, warnings are errors; everything is compiled anew so that none is missed.
+    Clippy,
+}
+
+/// The built modules.
+pub(crate) struct Modules {
+    tree: PathBuf,
+}
+
+impl Modules {
+    /// Builds what changed.
+    pub(crate) fn make(shop: &Workshop, compiler: Compiler) -> Result<Self> {
+        let checkout = shop.checkout();
+        if !checkout.path("Kbuild").is_file() {
+            bail!(
+                "there is no Kbuild file in {} (yet): nothing to build modules from",
+                checkout.folder().display()
+            );
+        }
+        let _lock = checkout.lock()?;
+        let kernel = shop.kernel()?;
+        let (name, what) = match compiler {
+            Compiler::Rustc => ("modules", "modules"),
+            Compiler::Clippy => ("clippy", "modules under clippy"),
+        };
+        let tree = checkout.corner(format!("{name}-{}", kernel.id));
+        if compiler == Compiler::Clippy {
+            cache::remove_folder(&tree)?;
+        }
+        sync::tree(checkout.folder(), &tree)?;
+        let mut stage = Stage::start(what);
+        let jail = shop
+            .root()?
+            .jail()
+            .show(&shop.source()?.folder, source::INSIDE)
+            .show(&kernel.out, kernel::OUT)
+            .lend(&tree, TREE);
+        let mut folders = vec![String::new()];
+        folders.extend(
+            CONSUMERS
+                .iter()
+                .filter(|folder| checkout.path(folder).join("Kbuild").is_file())
+                .map(|folder| format!("/{folder}")),
+        );
+        let log = checkout.corner(format!("{name}.log"));
+        // A log of this build alone: people look into it for what the compiler said.
+        let _ = fs::remove_file(&log);
+        for folder in &folders {
+            make(&mut stage, &jail, &log, folder, compiler, checkout.folder())?;
+        }
+        stage.done("");
+        Ok(Self { tree })
+    }
+
+    /// The module file of that name.
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
+        [""].iter()
+            .chain(CONSUMERS)
+            .map(|folder| self.tree.join(folder).join(format!("{name}.ko")))
+            .find(|path| path.is_file())
+    }
+
+    /// All module files.
+    pub(crate) fn list(&self) -> Vec<PathBuf> {
+        [""].iter()
+            .chain(CONSUMERS)
+            .filter_map(|folder| fs::read_dir(self.tree.join(folder)).ok())
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == "ko"))
+            .collect()
+    }
+}
+
+/// Runs make in one folder of the tree and shows what the compilers had to say.
+fn make(
+    stage: &mut Stage,
+    jail: &Jail,
+    log: &Path,
+    folder: &str,
+    compiler: Compiler,
+    checkout: &Path,
+) -> Result<()> {
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let mut arguments = vec![
+        format!("-j{jobs}"),
+        "-C".into(),
+        kernel::OUT.into(),
+        format!("M={TREE}{folder}"),
+        format!("KPRESERVE={TREE}"),
+    ];
+    if compiler == Compiler::Clippy {
+        arguments.extend(["CLIPPY=1".into(), "W=e".into()]);
+    }
+    arguments.push("modules".into());
+    let mut file = run::open_log(log)?;
+    let succeeded = run::lines(&mut jail.command("make", &arguments), |line| {
+        let Some(line) = line else {
+            stage.tick();
+            return Ok(());
+        };
+        // Errors name files of the copy; people edit the checkout.
+        let line = line.replace(&format!("{TREE}/"), "");
+        writeln!(file, "{line}")?;
+        if is_chatter(&line) {
+            stage.note(&line);
+        } else {
+            stage.print(&line);
+        }
+        Ok(())
+    })?;
+    if !succeeded {
+        bail!(
+            "building {} failed (paths above are relative to {}; all of the output: {})",
+            if folder.is_empty() {
+                "kpreserve.ko"
+            } else {
+                folder.trim_start_matches('/')
+            },
+            checkout.display(),
+            log.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a line of make's output is of no interest when all goes well.
+fn is_chatter(line: &str) -> bool {
+    let quiet = ["make: ", "make["].iter().any(|start| {
+        line.starts_with(start) && (line.contains("Entering") || line.contains("Leaving"))
+    });
+    // "  RUSTC [M] kho/kpreserve_kho.o"
+    let short = line.strip_prefix("  ").is_some_and(|rest| {
+        let word = rest.split(' ').next().unwrap_or_default();
+        word.len() > 1 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    });
+    quiet || short || line.trim().is_empty()
+}
+
+/// `xtask modules`.
+pub(crate) fn command(shop: &Workshop, compiler: Compiler) -> Result<()> {
+    let modules = Modules::make(shop, compiler)?;
+    if compiler == Compiler::Clippy {
+        return Ok(());
+    }
+    let release = shop.kernel()?.release()?;
+    let list = modules.list();
+    if list.is_empty() {
+        bail!("make succeeded, but built no .ko: does Kbuild say obj-m?");
+    }
+    for path in list {
+        let size = fs::metadata(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .len();
+        ui::say(format!(
+            "{} ({} KiB, for {release})",
+            path.display(),
+            size >> 10
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What runs in the test machine: `selftests/scenarios/<name>.toml`.
+
+use crate::{kernel::Variant, outcome::Kind};
+use anyhow::{bail, Context, Result};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A chain of kernels, and what each does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// The file's stem.
+    #[serde(skip)]
+    pub(crate) name: String,
+    /// One line for people.
+    pub(crate) summary: String,
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    /// As QEMU takes it, `2G`.
+    #[serde(default = "two_gigabytes")]
+    pub(crate) memory: String,
+    /// Added to the command line of each kernel.
+    #[serde(default)]
+    pub(crate) cmdline: String,
+    /// Seconds for the whole chain.
+    #[serde(default = "two_minutes")]
+    pub(crate) timeout: u64,
+    /// Seconds without a line from the machine after which it counts as hung.
+    #[serde(default = "one_minute")]
+    pub(crate) silence: u64,
+    /// The kernels to run it on.
+    #[serde(default = "plain")]
+    pub(crate) kernels: Vec<Variant>,
+    /// KUnit suites that the first kernel must run to the end; without any, KUnit is off.
+    #[serde(default)]
+    pub(crate) kunit: Vec<String>,
+    /// Kernel messages that would count as trouble, but belong to the test: parts of lines.
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+    /// Tests that may be skipped: parts of their names.
+    #[serde(default)]
+    pub(crate) skips: Vec<String>,
+    /// For scenarios that prove that the runner notices: the failure that it must report. Left out of `test`.
+    #[serde(default)]
+    pub(crate) broken: Option<Kind>,
+    /// What the agent does wrong in such a scenario.
+    #[serde(default)]
+    pub(crate) sabotage: Option<String>,
+    /// The kernels of the chain, in order.
+    #[serde(rename = "generation")]
+    pub(crate) generations: Vec<Generation>,
+}
+
+/// One kernel of the chain.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Generation {
+    /// Modules in its initramfs, by name; `insmod` loads them.
+    #[serde(default)]
+    pub(crate) modules: Vec<String>,
+    /// Prepared data in its initramfs, under /data: `packages`, `digests.bin`.
+    #[serde(default)]
+    pub(crate) data: Vec<String>,
+    /// Files of the checkout in its initramfs: path inside = path in the checkout.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, String>,
+    /// Added to its command line.
+    #[serde(default)]
+    pub(crate) cmdline: String,
+    /// Another kernel than the rest of the chain.
+    #[serde(default)]
+    pub(crate) kernel: Option<Variant>,
+    /// What the agent does; the words are in selftests/agent/src/verbs.rs.
+    pub(crate) steps: Vec<String>,
+}
+
+/// How QEMU runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Two CPUs, as fast as it goes.
+    #[default]
+    Normal,
+    /// One CPU; a nanosecond is an instruction, and two runs are equal.
+    Exact,
+}
+
+fn two_gigabytes() -> String {
+    "2G".to_owned()
+}
+
+fn two_minutes() -> u64 {
+    120
+}
+
+fn one_minute() -> u64 {
+    60
+}
+
+fn plain() -> Vec<Variant> {
+    vec![Variant::Plain]
+}
+
+impl Scenario {
+    /// Reads one scenario of a checkout.
+    pub(crate) fn read(checkout: &Path, name: &str) -> Result<Self> {
+        let path = folder(checkout).join(format!("{name}.toml"));
+        if !path.is_file() {
+            let names: Vec<_> = Self::all(checkout)?.into_iter().map(|s| s.name).collect();
+            bail!(
+                "there is no scenario {name:?} ({}); there are: {}",
+                path.display(),
+                names.join(", ")
+            );
+        }
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(name, &text).with_context(|| path.display().to_string())
+    }
+
+    /// Reads a scenario's text.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
+        let mut scenario: Self = toml::from_str(text)?;
+        scenario.name = name.to_owned();
+        if scenario.generations.is_empty() {
+            bail!("a scenario needs at least one [[generation]]");
+        }
+        let last = scenario.generations.len() - 1;
+        for (index, generation) in scenario.generations.iter().enumerate() {
+            let end = if index == last { "poweroff" } else { "kexec" };
+            let ends_well = generation.steps.last().is_some_and(|step| step == end);
+            if !ends_well && scenario.broken.is_none() {
+                bail!(
+                    "the steps of generation {} must end in {end:?}: the chain has {} generations",
+                    index + 1,
+                    last + 1
+                );
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// Reads all scenarios of a checkout, by name.
+    pub(crate) fn all(checkout: &Path) -> Result<Vec<Self>> {
+        let folder = folder(checkout);
+        let mut names: Vec<_> = fs::read_dir(&folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned()))
+            .collect();
+        names.sort_unstable();
+        names
+            .iter()
+            .map(|name| Self::read(checkout, name))
+            .collect()
+    }
+
+    /// The kernel that a generation runs on.
+    pub(crate) fn kernel(&self, index: usize, variant: Variant) -> Variant {
+        self.generations[index].kernel.unwrap_or(variant)
+    }
+
+    /// Whether it measures; such scenarios belong to `bench`, not to `test`.
+    pub(crate) fn is_bench(&self) -> bool {
+        self.name.starts_with("bench-")
+    }
+}
+
+fn folder(checkout: &Path) -> PathBuf {
+    checkout.join("selftests/scenarios")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, Scenario};
+
+    #[test]
+    fn defaults() {
+        let text =
+            "summary='x'\n[[generation]]\nsteps=['kexec']\n[[generation]]\nsteps=['poweroff']";
+        let scenario = Scenario::parse("x", text).unwrap();
+        assert_eq!(scenario.mode, Mode::Normal);
+        assert_eq!(scenario.generations.len(), 2);
+        assert!(scenario.kunit.is_empty());
+    }
+
+    #[test]
+    fn a_chain_must_not_break_off() {
+        let text =
+            "summary='x'\n[[generation]]\nsteps=['poweroff']\n[[generation]]\nsteps=['poweroff']";
+        let error = Scenario::parse("x", text).unwrap_err().to_string();
+        assert!(
+            error.contains("generation 1 must end in \"kexec\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        assert!(Scenario::parse(
+            "x",
+            "summary='x'\nmodee='exact'\n[[generation]]\nsteps=['poweroff']"
+        )
+        .is_err());
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copies our tree to where the kernel's build system works on it, so that the checkout stays clean.
+//!
+//! Files whose content is the same keep their times, and make builds only what changed. Files that left the checkout
+//! leave the copy, too; what make put there stays.
+
+use crate::cache;
+use anyhow::{Context, Result};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+use walkdir::WalkDir;
+
+/// Folders of the checkout that Kbuild has no business in.
+const HOST_ONLY: &[&str] = &[
+    ".cargo",
+    ".ci",
+    ".git",
+    ".github",
+    "Documentation",
+    "host-tests",
+    "kernel",
+    "selftests/agent",
+    "selftests/scenarios",
+    "target",
+    "xtask",
+];
+
+/// What Kbuild leaves behind when somebody builds in the checkout itself.
+const BUILD_OUTPUT: &[&str] = &[
+    "a", "cmd", "d", "ko", "mod", "o", "order", "rmeta", "symvers",
+];
+
+/// The list of what was copied, in the copy.
+const MANIFEST: &str = ".synced";
+
+/// Makes `copy` hold what the checkout holds. Returns whether anything changed.
+pub(crate) fn tree(checkout: &Path, copy: &Path) -> Result<bool> {
+    let files = sources(checkout)?;
+    let mut changed = false;
+    for file in &files {
+        let from = checkout.join(file);
+        let content = match fs::read(&from) {
+            Ok(content) => content,
+            // Somebody is editing: gone between listing and reading.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", from.display()))
+            }
+        };
+        changed |= cache::write_if_changed(&copy.join(file), &content)?;
+    }
+    let manifest = copy.join(MANIFEST);
+    let before = fs::read_to_string(&manifest).unwrap_or_default();
+    for old in before.lines().map(Path::new) {
+        if !files.contains(old) {
+            changed |= fs::remove_file(copy.join(old)).is_ok();
+        }
+    }
+    let list: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
+    cache::write_if_changed(&manifest, list.join("\n").as_bytes())?;
+    Ok(changed)
+}
+
+/// All files that Kbuild may read, relative to the checkout.
+fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
+    let relative = |path: &Path| path.strip_prefix(checkout).unwrap_or(path).to_owned();
+    let mut files = BTreeSet::new();
+    let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {
+        let path = relative(entry.path());
+        !HOST_ONLY.iter().any(|skip| path == Path::new(skip))
+    });
+    for entry in walk {
+        let entry = entry.context("cannot list the checkout")?;
+        let path = relative(entry.path());
+        let name = entry.file_name().to_string_lossy();
+        let output = path
+            .extension()
+            .is_some_and(|e| BUILD_OUTPUT.iter().any(|skip| e == *skip))
+            || name.ends_with(".mod.c")
+            || name.ends_with("_generated.h")
+            || name == ".module-common.c";
+        if entry.file_type().is_file() && !output {
+            files.insert(path);
+        }
+    }
+    Ok(files)
+}
