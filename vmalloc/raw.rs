@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An arena as a sequence of elements.
+//!
+//! Fields, birth and end are here; who reaches elements is in `raw/access.rs`, what changes length
+//! and runs in `raw/structure.rs`.
+
+use core::ops::Range;
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+
+use kpreserve_kho::{
+    Arena,
+    ArenaSer,
+    Gate,
+    GatePass,
+    Machine,
+    Node,
+    Run, //
+};
+
+use crate::directory::Directory;
+use crate::stride::Stride;
+use crate::validate::{
+    check,
+    Claim, //
+};
+
+mod access;
+mod structure;
+
+/// Where a run begins in this boot.
+#[derive(Clone, Copy, Debug)]
+struct Start(NonNull<u8>);
+
+// SAFETY: a number, until `raw/access.rs` uses it, under the borrow rules of the area.
+unsafe impl Send for Start {}
+
+// SAFETY: as above.
+unsafe impl Sync for Start {}
+
+/// An area without its element type: an [`Arena`] of which each run holds as many elements as fit,
+/// and the descriptor that says how large an element is and how many have been published.
+///
+/// [`Area`](crate::Area) and [`PVec`](crate::PVec) wrap it. Dropping it closes the area: its runs go
+/// back to the framework, preserved and recorded as they are, and the next open finds them.
+/// [`discard`](Self::discard) is what frees them.
+///
+/// # Invariants
+///
+/// - `directory` lists the runs of `arena`, in their order, each with the number of elements that
+///   it holds at `stride`, and with its memory.
+/// - `len` is at most the directory's capacity, and is what `ser.len` says.
+/// - Bytes of elements from `len` on are zero, unless the element is in `stale`.
+/// - Unless `retired`, the record `ser` belongs to `arena`.
+pub struct RawArea {
+    arena: Arena,
+    directory: Directory<Start>,
+    stride: Stride,
+    len: usize,
+    /// What was there behind the last published element when the area was opened: zero as a rule,
+    /// but a cut may have left something.
+    stale: Range<usize>,
+    /// The run that was appended to last, for the next time.
+    tail: Range<usize>,
+    tail_start: Option<Start>,
+    ser: &'static ArenaSer,
+    gate: &'static Gate,
+    retired: bool,
+}
+
+impl RawArea {
+    /// Makes an area of an arena and its descriptor, a new one or one of the previous kernel: the
+    /// same checks, the same cost.
+    ///
+    /// No element is touched and nothing is mapped. A few instructions a run, one small allocation.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the descriptor and the runs make no area: kind, stride, run numbers 0, 1, 2, ...,
+    /// run sizes, length; the [`Refusal`](kpreserve_kho::Refusal) is logged. ENOMEM for the directory. The runs were given
+    /// back by [`Ledger::close`](kpreserve_kho::Ledger::close) then, and the record is untouched; whoever made a record for a new area
+    /// retires it.
+    pub fn new(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
+        match Self::read(&arena, ser) {
+            Ok((directory, stride, len)) => {
+                let gate = arena.ledger().gate();
+                let stale = len..directory.capacity();
+                // INVARIANT: `read` made the first two true; all that is not published is
+                // suspected; the caller opens the arena with its record.
+                Ok(Self {
+                    arena,
+                    directory,
+                    stride,
+                    len,
+                    stale,
+                    tail: 0..0,
+                    tail_start: None,
+                    ser,
+                    gate,
+                    retired: false,
+                })
+            }
+            Err(error) => {
+                let (ledger, id) = (arena.ledger(), arena.id());
+                ledger.close(id, arena.into_runs());
+                Err(error)
+            }
+        }
+    }
+
+    fn read(arena: &Arena, ser: &ArenaSer) -> Result<(Directory<Start>, Stride, usize)> {
+        let claims = arena.runs().iter().map(|run| Claim {
+            place: run.slot.0,
+            index: run.index,
+            order: run.pages.order(),
+        });
+        let shape = check(arena.id(), ser, claims).map_err(|refusal| refusal.report())?;
+        let mut directory = Directory::new();
+        for run in arena.runs() {
+            let nr_elements = shape.stride.nr_elements(run.pages.order());
+            directory.push(nr_elements, Start(run.pages.memory()))?;
+        }
+        Ok((directory, shape.stride, shape.len))
+    }
+
+    /// Returns the number of published elements.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether there are no published elements.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns how many elements the runs have room for.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.directory.capacity()
+    }
+
+    /// Returns the element size.
+    #[inline]
+    pub fn stride(&self) -> Stride {
+        self.stride
+    }
+
+    /// Returns the number of runs.
+    pub fn nr_runs(&self) -> usize {
+        self.arena.runs().len()
+    }
+
+    /// Returns the number of pages that the runs have together.
+    pub fn nr_pages(&self) -> usize {
+        self.arena.nr_pages()
+    }
+
+    /// Returns the arena's id.
+    pub fn id(&self) -> u32 {
+        self.arena.id()
+    }
+
+    /// Returns the descriptor.
+    pub fn ser(&self) -> &'static ArenaSer {
+        self.ser
+    }
+
+    /// Prefers a NUMA node for runs to come.
+    pub fn set_node(&mut self, node: Node) {
+        self.arena.set_node(node);
+    }
+
+    /// Returns the machine that the runs come from.
+    pub(crate) fn machine(&self) -> &'static dyn Machine {
+        self.arena.machine()
+    }
+
+    /// Returns the runs that published elements lie in.
+    pub(crate) fn published_runs(&self) -> &[Run] {
+        let last = self.len.checked_sub(1);
+        let nr_runs = last
+            .and_then(|last| self.directory.number_of(last))
+            .map_or(0, |number| number + 1);
+        self.arena.runs().get(..nr_runs).unwrap_or(&[])
+    }
+
+    /// Passes the gate of structural writers. May sleep. The pass does not borrow the area.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY once the framework is frozen.
+    pub fn enter(&self) -> Result<GatePass<'static>> {
+        self.gate.enter()
+    }
+
+    /// Looks whether the gate is open, without entering it.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY once the framework is frozen.
+    #[inline]
+    pub(crate) fn look(&self) -> Result {
+        if self.gate.is_frozen() {
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+
+    /// Ends the area: clears it, gives all runs back to the machine, the last one first, and frees
+    /// the record. May sleep. Costs a pass over the published elements (they are cleared, so that
+    /// they do not reach the next owner of a page) and, for each run, one key.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY once the framework is frozen; the area is closed then, whole.
+    pub fn discard(mut self) -> Result {
+        let pass = self.enter()?;
+        self.truncate(0);
+        self.release_runs(&pass, 0);
+        self.arena.ledger().retire(&pass, self.arena.id());
+        // INVARIANT: the record is somebody else's from here on.
+        self.retired = true;
+        Ok(())
+    }
+}
+
+impl Drop for RawArea {
+    fn drop(&mut self) {
+        if self.retired {
+            return;
+        }
+        let (machine, ledger, id) = (self.arena.machine(), self.arena.ledger(), self.arena.id());
+        let without_runs = Arena::new(machine, ledger, id, KVVec::new());
+        let arena = core::mem::replace(&mut self.arena, without_runs);
+        ledger.close(id, arena.into_runs());
+    }
+}
+
+impl core::fmt::Debug for RawArea {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RawArea")
+            .field("id", &self.id())
+            .field("stride_bytes", &self.stride.bytes())
+            .field("len", &self.len)
+            .field("capacity", &self.capacity())
+            .field("nr_runs", &self.nr_runs())
+            .finish()
+    }
+}

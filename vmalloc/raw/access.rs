@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Elements in the runs: the room in which addresses become references.
+//!
+//! One fact carries every proof here, called *the runs* below. By the invariants of [`RawArea`]
+//! each entry of the directory is a run that the arena holds, with its memory and the number of
+//! elements that fit into it. A `PageRun<Preserved>` is the only one for its pages; its memory is
+//! readable and writable, initialised (zeroed by the allocator, or left by the previous kernel),
+//! page-aligned, and stays until the run is released, for which `&mut RawArea` is needed. A
+//! `Preservable` takes any bit pattern.
+
+use core::marker::PhantomData;
+use core::mem::align_of;
+use core::ptr::NonNull;
+use core::slice;
+
+use kernel::prelude::*;
+
+use kpreserve_kho::phys::PAGE_SIZE_BYTES;
+use kpreserve_kho::preservable::assert_preservable;
+use kpreserve_kho::Preservable;
+
+use super::{
+    RawArea,
+    Start, //
+};
+use crate::abi::STRIDE_BYTES_MAX;
+
+/// What is required of an element type; evaluated at compile time.
+struct Whole<T>(PhantomData<T>);
+
+impl<T: Preservable> Whole<T> {
+    /// Fails to compile if `T` cannot be an element.
+    const CHECK: () = {
+        assert_preservable::<T>();
+        assert!(
+            size_of::<T>() <= STRIDE_BYTES_MAX,
+            "an element fits into a run"
+        );
+        assert!(
+            align_of::<T>() <= PAGE_SIZE_BYTES,
+            "runs are aligned to pages"
+        );
+    };
+}
+
+/// Elements of one run.
+#[derive(Clone, Copy)]
+struct Piece<T> {
+    start: NonNull<T>,
+    len: usize,
+}
+
+impl RawArea {
+    /// Checks that elements are as large as a `T`.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if they are not.
+    pub(crate) fn expect_elements<T: Preservable>(&self) -> Result {
+        let () = Whole::<T>::CHECK;
+        if size_of::<T>() != self.stride.bytes() {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Finds the elements from `from` on that lie in one run and below `to` and the capacity;
+    /// `None` if there are none, or if `T` is not of the area's element size.
+    #[inline]
+    fn piece<T: Preservable>(&self, from: usize, to: usize) -> Option<Piece<T>> {
+        let () = Whole::<T>::CHECK;
+        if size_of::<T>() != self.stride.bytes() || from >= to {
+            return None;
+        }
+        let span = self.directory.find(from)?;
+        Some(Piece {
+            start: place(span.payload, from - span.first),
+            len: span.end.min(to) - from,
+        })
+    }
+
+    /// Returns element `index`, published or not; `None` beyond the capacity, or if `T` is not of
+    /// the area's element size.
+    #[inline]
+    fn element<T: Preservable>(&self, index: usize) -> Option<NonNull<T>> {
+        let () = Whole::<T>::CHECK;
+        if size_of::<T>() != self.stride.bytes() {
+            return None;
+        }
+        let (first, start) = self.directory.locate(index)?;
+        Some(place(start, index - first))
+    }
+
+    /// Returns a published element.
+    #[inline]
+    pub(crate) fn get<T: Preservable>(&self, index: usize) -> Option<&T> {
+        if index >= self.len {
+            return None;
+        }
+        let element = self.element(index)?;
+        // SAFETY: the runs; `element` lies whole in one of them. Only `&mut self` writes to it
+        // (or, inside a `SharedU64`, an atomic operation), and the reference borrows `self`.
+        Some(unsafe { element.as_ref() })
+    }
+
+    /// Returns a published element, to be changed.
+    #[inline]
+    pub(crate) fn get_mut<T: Preservable>(&mut self, index: usize) -> Option<&mut T> {
+        if index >= self.len {
+            return None;
+        }
+        let mut element = self.element(index)?;
+        // SAFETY: the runs; `element` lies whole in one of them, and the reference borrows `self`
+        // mutably, so that it is the only one.
+        Some(unsafe { element.as_mut() })
+    }
+
+    /// Returns the published elements from `from` on, up to the end of a run or `to`; `None` if
+    /// there are none.
+    #[inline]
+    pub(crate) fn slice<T: Preservable>(&self, from: usize, to: usize) -> Option<&[T]> {
+        let piece = self.piece::<T>(from, to.min(self.len))?;
+        // SAFETY: the runs; `piece` lies whole in one of them. Only `&mut self` writes to it (or,
+        // inside a `SharedU64`, an atomic operation), and the reference borrows `self`.
+        Some(unsafe { slice::from_raw_parts(piece.start.as_ptr(), piece.len) })
+    }
+
+    /// Returns the elements from `from` on, published or not, up to the end of a run or `to`, to
+    /// be changed; `None` if there are none.
+    #[inline]
+    pub(crate) fn slice_mut<T: Preservable>(&mut self, from: usize, to: usize) -> Option<&mut [T]> {
+        let piece = self.piece::<T>(from, to)?;
+        // SAFETY: the runs; `piece` lies whole in one of them, and the reference borrows `self`
+        // mutably, so that it is the only one.
+        Some(unsafe { slice::from_raw_parts_mut(piece.start.as_ptr(), piece.len) })
+    }
+
+    /// The same, for an iterator that returns one piece after the other.
+    ///
+    /// # Safety
+    ///
+    /// The area is borrowed mutably for `'a`, and no two calls within it overlap.
+    #[inline]
+    pub(crate) unsafe fn slice_mut_apart<'a, T: Preservable>(
+        &mut self,
+        from: usize,
+        to: usize,
+    ) -> Option<&'a mut [T]> {
+        let piece = self.piece::<T>(from, to)?;
+        // SAFETY: the runs; `piece` lies whole in one of them. By the safety requirements nothing
+        // else can reach it during `'a`.
+        Some(unsafe { slice::from_raw_parts_mut(piece.start.as_ptr(), piece.len) })
+    }
+
+    /// Writes an element behind the last one, then publishes it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the element if there is no room for it.
+    #[inline]
+    pub(crate) fn append<T: Preservable>(&mut self, value: T) -> Result<(), T> {
+        let index = self.len;
+        if size_of::<T>() != self.stride.bytes() {
+            return Err(value);
+        }
+        if !self.tail.contains(&index) && !self.find_tail(index) {
+            return Err(value);
+        }
+        let Some(start) = self.tail_start else {
+            return Err(value);
+        };
+        let element = place::<T>(start, index - self.tail.start);
+        // SAFETY: the runs; `tail` is the part of the directory that holds `index`, so `element`
+        // lies whole in a run. It is not published, so no reference to it exists.
+        unsafe { element.write(value) };
+        self.publish(index + 1);
+        Ok(())
+    }
+
+    #[cold]
+    fn find_tail(&mut self, index: usize) -> bool {
+        let Some(span) = self.directory.find(index) else {
+            return false;
+        };
+        self.tail = span.first..span.end;
+        self.tail_start = Some(span.payload);
+        true
+    }
+
+    /// Copies the last element out; `None` if there is none.
+    ///
+    /// The caller retracts it: a `Preservable` has no destructor, so that two copies do no harm,
+    /// but one of them might be a counter.
+    pub(crate) fn read_last<T: Preservable>(&mut self) -> Option<T> {
+        let element = self.element::<T>(self.len.checked_sub(1)?)?;
+        // SAFETY: the runs; `element` lies whole in one of them, and `self` is borrowed mutably.
+        Some(unsafe { element.read() })
+    }
+
+    /// Clears elements, published or not. Costs a pass over their bytes.
+    pub(super) fn clear(&mut self, from: usize, to: usize) {
+        let mut at = from;
+        while at < to {
+            let Some(span) = self.directory.find(at) else {
+                return;
+            };
+            let end = span.end.min(to);
+            let stride_bytes = self.stride.bytes();
+            let start = place_bytes(span.payload, (at - span.first) * stride_bytes);
+            // SAFETY: the runs; the elements `at..end` lie whole in one of them, and `self` is
+            // borrowed mutably.
+            unsafe { start.write_bytes(0, (end - at) * stride_bytes) };
+            at = end;
+        }
+    }
+}
+
+/// Returns the address of the `nth` element of the run at `start`.
+///
+/// The pointer may be formed for any number; using it needs a proof that the run holds as many.
+#[inline]
+fn place<T>(start: Start, nth: usize) -> NonNull<T> {
+    place_bytes(start, nth * size_of::<T>()).cast()
+}
+
+#[inline]
+fn place_bytes(start: Start, offset_bytes: usize) -> NonNull<u8> {
+    let address = start.0.as_ptr().wrapping_add(offset_bytes);
+    NonNull::new(address).unwrap_or(start.0)
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Length and runs: publish last, retract first.
+
+use kernel::prelude::*;
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
+
+use kpreserve_kho::GatePass;
+
+use super::{
+    RawArea,
+    Start, //
+};
+
+impl RawArea {
+    /// Makes room for `additional` elements behind the published ones, in the largest runs that
+    /// they fill. Moves nothing. May sleep. One key for each run.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if there is no memory, or no number, for them; the area is as it was, runs that had
+    /// been added are given back.
+    pub fn reserve(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
+        let wanted = self.len.checked_add(additional).ok_or(ENOMEM)?;
+        let nr_runs = self.nr_runs();
+        while self.capacity() < wanted {
+            if let Err(error) = self.add_run(pass, wanted - self.capacity()) {
+                while self.nr_runs() > nr_runs {
+                    self.release_last(pass);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the runs that no published element and none below `capacity_min` lies in, the
+    /// last one first. May sleep. One key for each run.
+    pub fn release_runs(&mut self, pass: &GatePass<'_>, capacity_min: usize) {
+        let keep = self.len.max(capacity_min);
+        while self.directory.last().is_some_and(|last| last.first >= keep) {
+            self.release_last(pass);
+        }
+    }
+
+    /// Publishes `additional` zeroed elements behind the last one. Costs nothing for memory that
+    /// was allocated in this boot.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM as from [`reserve`](Self::reserve).
+    pub fn extend_zeroed(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
+        self.reserve(pass, additional)?;
+        let len = self.len.checked_add(additional).ok_or(ENOMEM)?;
+        self.clear(self.len.max(self.stale.start), len.min(self.stale.end));
+        self.publish(len);
+        Ok(())
+    }
+
+    /// Retracts the elements from `len` on, then clears them. Keeps the runs. Costs a pass over
+    /// the elements that go; nothing if there are none.
+    pub fn truncate(&mut self, len: usize) {
+        let before = self.len;
+        if len >= before {
+            return;
+        }
+        self.len = len;
+        self.ser.len.store(len as u64);
+        // No byte may be cleared while it is still published.
+        smp_mb(Write);
+        self.clear(len, before);
+    }
+
+    /// Publishes the elements below `len`, which have been written and lie within the capacity.
+    #[inline]
+    pub(crate) fn publish(&mut self, len: usize) {
+        self.len = len;
+        // Releases: the elements are written before the length says so.
+        self.ser.len.store(len as u64);
+    }
+
+    fn add_run(&mut self, pass: &GatePass<'_>, nr_elements: usize) -> Result {
+        let nr_pages = self.stride.nr_pages(nr_elements).ok_or(ENOMEM)?;
+        let (snug, min) = (self.stride.order_snug(), self.stride.order_min());
+        let run = match self.arena.grow(pass, snug, nr_pages) {
+            // Rather waste a part of the run than fail.
+            Err(error) if error == ENOMEM && min < snug => self.arena.grow(pass, min, nr_pages),
+            other => other,
+        }?;
+        let (order, memory) = (run.pages.order(), run.pages.memory());
+        let noted = self
+            .directory
+            .push(self.stride.nr_elements(order), Start(memory));
+        if noted.is_err() {
+            // SAFETY: the run was added just now: nobody has seen it.
+            unsafe { self.arena.release_last(pass) };
+        }
+        noted
+    }
+
+    /// Gives the last run back, if no published element lies in it.
+    fn release_last(&mut self, pass: &GatePass<'_>) {
+        let Some(last) = self.directory.last() else {
+            return;
+        };
+        if last.first < self.len {
+            return;
+        }
+        self.clear(
+            last.first.max(self.stale.start),
+            last.end.min(self.stale.end),
+        );
+        self.stale.end = self.stale.end.min(last.first);
+        self.tail = 0..0;
+        self.tail_start = None;
+        self.directory.pop();
+        // SAFETY: references to elements borrow the area, which is borrowed mutably here, and
+        // none are left in the directory; nothing preserved names elements beyond the published
+        // ones, and the length was retracted to below the run before.
+        unsafe { self.arena.release_last(pass) };
+    }
+}
