@@ -12,7 +12,7 @@ use crate::{
     scenario::{Generation, Scenario},
     workshop::Workshop,
 };
-use anyhow::{bail, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use serde_json::json;
 use std::{
     cell::OnceCell,
@@ -27,8 +27,9 @@ const CMDLINE: &str = "console=ttyS0 panic=-1 kho=on liveupdate=on";
 pub(crate) struct Parts<'a> {
     shop: &'a Workshop,
     agent: PathBuf,
-    modules: OnceCell<Modules>,
-    builtin: OnceCell<Builtin>,
+    // A build that failed is not tried again for the next scenario.
+    modules: OnceCell<Result<Modules, String>>,
+    builtin: OnceCell<Result<Builtin, String>>,
 }
 
 /// The files that QEMU takes.
@@ -57,19 +58,17 @@ impl<'a> Parts<'a> {
     }
 
     fn builtin(&self) -> Result<&Builtin> {
-        if self.builtin.get().is_none() {
-            let builtin = Builtin::make(self.shop)?;
-            let _ = self.builtin.set(builtin);
-        }
-        self.builtin.get().context("just built")
+        let built = self
+            .builtin
+            .get_or_init(|| Builtin::make(self.shop).map_err(|e| format!("{e:#}")));
+        built.as_ref().map_err(|e| anyhow!(e.clone()))
     }
 
     fn modules(&self) -> Result<&Modules> {
-        if self.modules.get().is_none() {
-            let modules = Modules::make(self.shop, Compiler::Rustc)?;
-            let _ = self.modules.set(modules);
-        }
-        self.modules.get().context("just built")
+        let built = self.modules.get_or_init(|| {
+            Modules::make(self.shop, Compiler::Rustc).map_err(|e| format!("{e:#}"))
+        });
+        built.as_ref().map_err(|e| anyhow!(e.clone()))
     }
 
     /// The file of a module for a kernel; none if that kernel has it built in.
@@ -95,6 +94,16 @@ impl<'a> Parts<'a> {
     ) -> Result<Chain> {
         cache::remove_folder(folder)?;
         fs::create_dir_all(folder)?;
+        // Everything is built before the lock is taken: building takes it, too.
+        for (index, generation) in scenario.generations.iter().enumerate() {
+            let variant = scenario.kernel(index, variant);
+            self.kernel(variant)?;
+            for name in &generation.modules {
+                self.module(name, variant)?;
+            }
+        }
+        // Nobody rebuilds a module while it is being packed.
+        let _lock = self.shop.checkout().lock()?;
         // The last one first: it goes into the one before it.
         let mut next: Option<Chain> = None;
         for (index, generation) in scenario.generations.iter().enumerate().rev() {

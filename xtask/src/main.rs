@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver behind `make demo`, `make test` and the rest: build root, kernel, virtual machine, reports.
+//! The driver behind `make demo`, `make test` and the rest.
+//!
+//! From the ground up: the host ([`host`]), the cache and its locks ([`cache`]), the build root ([`buildroot`]) and the way into it
+//! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
+//! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`]) and
+//! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`check`], [`demo`], [`bench`]).
 
 mod agent;
+mod bench;
 mod buildroot;
 mod builtin;
 mod cache;
 mod chain;
+mod check;
 mod checkout;
+mod clean;
 mod config;
 mod console;
 mod data;
+mod demo;
+mod draw;
 mod host;
+mod hosttest;
 mod initramfs;
 mod jail;
 mod kernel;
@@ -24,33 +35,41 @@ mod scenario;
 mod series;
 mod source;
 mod sync;
+mod tally;
 mod ui;
 mod vm;
+mod vmtest;
 mod workshop;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
-/// What the command line says.
+/// Builds, boots, tests and measures kpreserve.
 #[derive(Parser)]
-#[command(name = "xtask", about = "Builds, boots and measures kpreserve")]
+#[command(name = "xtask")]
 struct Arguments {
     #[command(subcommand)]
-    command: Task,
+    task: Task,
 }
 
 #[derive(Subcommand)]
 enum Task {
-    /// Make the build root and the kernel.
-    Setup,
-    /// Build the modules.
-    Modules {
-        /// Check with clippy instead; warnings are errors.
-        #[arg(long)]
-        clippy: bool,
-    },
-    /// Build the kernel with kpreserve built in.
-    Builtin,
-    /// Run one scenario of selftests/scenarios in the virtual machine.
+    /// The main job: hand real data over two kexecs, and show what it took.
+    Demo,
+    /// All tests.
+    Test,
+    /// The tests that need no virtual machine.
+    TestHost,
+    /// The scenarios in the virtual machine.
+    TestVm,
+    /// Only the scenarios that must fail: does the runner notice?
+    Selfcheck,
+    /// Measure in the virtual machine; results in target/bench/.
+    Bench,
+    /// rustfmt, clippy and rustdoc, on the host and with the kernel's own settings.
+    Check,
+    /// Run one scenario of selftests/scenarios.
     Vm {
         /// Its name.
         scenario: String,
@@ -64,43 +83,63 @@ enum Task {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Build the modules and show what the compilers say.
+    Modules {
+        /// Check with clippy instead; warnings are errors.
+        #[arg(long)]
+        clippy: bool,
+    },
+    /// Build the kernel with kpreserve built in.
+    Builtin,
+    /// Make the build root and the kernel, as the other commands do when they need them.
+    Setup,
+    /// Remove what was built in this checkout.
+    Clean {
+        /// The cache that all checkouts share, too.
+        #[arg(long)]
+        cache: bool,
+    },
 }
 
-fn main() -> std::process::ExitCode {
-    match perform(Arguments::parse()) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<tally::Closed>() => ExitCode::FAILURE,
         Err(error) => {
-            // Without a backtrace, whatever the environment says: these are errors about the machine, not about us.
+            // Without a backtrace, whatever the environment says: these errors are about the machine, not about us.
             let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
             eprintln!("error: {}", causes.join("\n  because: "));
-            std::process::ExitCode::FAILURE
+            ExitCode::FAILURE
         }
     }
 }
 
-fn perform(arguments: Arguments) -> anyhow::Result<()> {
+fn perform(task: Task) -> Result<()> {
     let shop = workshop::Workshop::open()?;
-    match arguments.command {
-        Task::Setup => {
+    match task {
+        Task::Demo => demo::command(&shop),
+        Task::Test => {
+            // Set up first: on a fresh machine this is what can fail, and it needs no tests to have run.
             shop.kernel()?;
+            let mut tally = hosttest::all(shop.checkout())?;
+            tally += vmtest::all(&shop)?;
+            tally.close()
         }
-        Task::Modules { clippy } => modules::command(
-            &shop,
-            if clippy {
-                modules::Compiler::Clippy
-            } else {
-                modules::Compiler::Rustc
-            },
-        )?,
-        Task::Builtin => {
-            builtin::Builtin::make(&shop)?;
-        }
+        Task::TestHost => hosttest::all(shop.checkout())?.close(),
+        Task::TestVm => vmtest::all(&shop)?.close(),
+        Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
+        Task::Bench => bench::command(&shop),
+        Task::Check => check::command(&shop),
         Task::Vm {
             scenario,
             kernel,
             keep,
             verbose,
-        } => vm::command(&shop, &scenario, kernel, vm::Options { verbose, keep })?,
+        } => vm::command(&shop, &scenario, kernel, vm::Options { verbose, keep }),
+        Task::Modules { clippy: true } => modules::command(&shop, modules::Compiler::Clippy),
+        Task::Modules { clippy: false } => modules::command(&shop, modules::Compiler::Rustc),
+        Task::Builtin => builtin::Builtin::make(&shop).map(drop),
+        Task::Setup => shop.kernel().map(drop),
+        Task::Clean { cache } => clean::command(&shop, cache),
     }
-    Ok(())
 }

@@ -4,7 +4,6 @@
 
 use crate::{
     chain::{Chain, Parts},
-    kernel::Variant,
     scenario::{Mode, Scenario},
     ui, vm,
     workshop::Workshop,
@@ -58,7 +57,7 @@ impl Accel {
             });
         }
         let trial = Scenario::parse("kvm-trial", TRIAL)?;
-        let works = vm::boot(shop, parts, &trial, Variant::Plain, Self::Kvm, false)?.is_good();
+        let works = vm::trial(shop, parts, &trial)?.is_good();
         let word = if works { "works" } else { "fails" };
         ui::say(format!("trial boot under KVM: {word}"));
         fs::write(&answer, format!("{} {word}\n", boot.trim()))?;

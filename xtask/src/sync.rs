@@ -66,7 +66,7 @@ pub(crate) fn tree(checkout: &Path, copy: &Path) -> Result<bool> {
 }
 
 /// All files that Kbuild may read, relative to the checkout.
-fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
     let relative = |path: &Path| path.strip_prefix(checkout).unwrap_or(path).to_owned();
     let mut files = BTreeSet::new();
     let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {

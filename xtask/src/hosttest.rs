@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests that need no virtual machine.
+
+use crate::{agent::cargo, checkout::Checkout, run, tally::Tally, ui::Stage};
+use anyhow::Result;
+use std::io::Write;
+
+/// Runs them all.
+pub(crate) fn all(checkout: &Checkout) -> Result<Tally> {
+    let mut tally = workspace(checkout)?;
+    if checkout
+        .path("host-tests/examples/exec_handover.rs")
+        .is_file()
+    {
+        tally += example(checkout, "exec_handover")?;
+    }
+    Ok(tally)
+}
+
+/// `cargo test` of everything, doc tests included.
+fn workspace(checkout: &Checkout) -> Result<Tally> {
+    let mut stage = Stage::start("host: cargo test");
+    let path = checkout.target("host-test.log");
+    let _ = std::fs::remove_file(&path);
+    let mut log = run::open_log(&path)?;
+    let mut command = cargo();
+    command.current_dir(checkout.folder()).args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--no-fail-fast",
+    ]);
+    let mut tally = Tally::default();
+    let mut failing = false;
+    let succeeded = run::lines(&mut command, |line| {
+        let Some(line) = line else {
+            stage.tick();
+            return Ok(());
+        };
+        writeln!(log, "{line}")?;
+        if let Some(counts) = counts(line) {
+            tally += counts;
+            failing = false;
+        }
+        // What a failed test printed, and what the compiler has to say.
+        failing |= line == "failures:" || line.starts_with("error") || line.starts_with("warning:");
+        if failing {
+            stage.print(line);
+            failing = !line.is_empty() || line == "failures:" || tally.failed == 0;
+        } else {
+            stage.note(line);
+        }
+        Ok(())
+    })?;
+    if !succeeded && tally.failed == 0 {
+        // It did not even build.
+        tally += Tally::one(false);
+    }
+    stage.done(format!(
+        "{} passed, {} failed (log: {})",
+        tally.passed,
+        tally.failed,
+        path.display()
+    ));
+    Ok(tally)
+}
+
+/// An example that checks itself.
+fn example(checkout: &Checkout, name: &str) -> Result<Tally> {
+    let mut stage = Stage::start(format!("host: example {name}"));
+    let mut command = cargo();
+    command
+        .current_dir(checkout.folder())
+        .args(["run", "-q", "--release", "--locked", "-p", "host-tests"])
+        .args(["--example", name]);
+    let succeeded = run::lines(&mut command, |line| {
+        match line {
+            Some(line) => stage.print(format!("    {line}")),
+            None => stage.tick(),
+        }
+        Ok(())
+    })?;
+    let tally = Tally::one(succeeded);
+    stage.done(if succeeded { "passed" } else { "failed" });
+    Ok(tally)
+}
+
+/// `test result: ok. 15 passed; 0 failed; 0 ignored; ...`
+fn counts(line: &str) -> Option<Tally> {
+    let line = line.strip_prefix("test result: ")?;
+    let number = |what: &str| {
+        let before = &line[..line.find(what)?];
+        before.split_whitespace().next_back()?.parse().ok()
+    };
+    Some(Tally {
+        passed: number(" passed;")?,
+        failed: number(" failed;")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{counts, Tally};
+
+    #[test]
+    fn cargo_lines() {
+        let line = "test result: FAILED. 15 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+        let expected = Tally {
+            passed: 15,
+            failed: 2,
+        };
+        assert_eq!(counts(line), Some(expected));
+        assert_eq!(counts("test a ... ok"), None);
+    }
+}

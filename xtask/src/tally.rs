@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counting tests of all kinds.
+
+use anyhow::{bail, Result};
+use std::ops::AddAssign;
+
+/// How many passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl Tally {
+    /// One test.
+    pub(crate) fn one(passed: bool) -> Self {
+        Self {
+            passed: usize::from(passed),
+            failed: usize::from(!passed),
+        }
+    }
+
+    /// Prints the closing line, and turns failures (and the absence of any test) into an error.
+    pub(crate) fn close(self) -> Result<()> {
+        use std::io::Write;
+        let mut out = std::io::stdout();
+        writeln!(out, "{} passed, {} failed", self.passed, self.failed)?;
+        out.flush()?;
+        if self.failed > 0 || self.passed == 0 {
+            bail!(Closed);
+        }
+        Ok(())
+    }
+}
+
+/// The run failed, and the closing line said so: nothing is to be printed after it.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("tests failed, or none ran")
+    }
+}
+
+impl std::error::Error for Closed {}
