@@ -65,7 +65,7 @@ impl<T: Preservable> Area<T> {
     /// # Errors
     ///
     /// As from [`RawArea::new`] and [`from_raw`](Self::from_raw).
-    pub fn open(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
+    pub fn from_arena(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
         Self::from_raw(RawArea::new(arena, ser)?)
     }
 
@@ -73,10 +73,10 @@ impl<T: Preservable> Area<T> {
     ///
     /// # Errors
     ///
-    /// As from [`open`](Self::open) and [`resize`](Self::resize); the arena is closed then, without
+    /// As from [`from_arena`](Self::from_arena) and [`resize`](Self::resize); the arena is closed then, without
     /// runs, and whoever made its record retires it.
     pub fn with_len(arena: Arena, ser: &'static ArenaSer, len: usize) -> Result<Self> {
-        let mut area = Self::open(arena, ser)?;
+        let mut area = Self::from_arena(arena, ser)?;
         area.resize(len)?;
         Ok(area)
     }

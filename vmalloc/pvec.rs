@@ -39,9 +39,9 @@ impl<T: Preservable> PVec<T> {
     ///
     /// # Errors
     ///
-    /// As from [`Area::open`].
-    pub fn open(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
-        Ok(Self::from_area(Area::open(arena, ser)?))
+    /// As from [`Area::from_arena`].
+    pub fn from_arena(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
+        Ok(Self::from_area(Area::from_arena(arena, ser)?))
     }
 
     /// Makes a vector of `T` of an area that was opened.
@@ -158,7 +158,7 @@ impl<T: Preservable> PVec<T> {
             at += part.len();
             rest = behind;
         }
-        raw.publish(end);
+        raw.publish_many(end);
         Ok(())
     }
 

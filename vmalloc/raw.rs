@@ -40,6 +40,27 @@ unsafe impl Send for Start {}
 // SAFETY: as above.
 unsafe impl Sync for Start {}
 
+/// Where the next element goes, so that appending needs no lookup.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    next: *mut u8,
+    nr_left: usize,
+}
+
+impl Tail {
+    /// Not known.
+    const NONE: Tail = Tail {
+        next: core::ptr::null_mut(),
+        nr_left: 0,
+    };
+}
+
+// SAFETY: a number, until `raw/access.rs` uses it, under the borrow rules of the area.
+unsafe impl Send for Tail {}
+
+// SAFETY: as above.
+unsafe impl Sync for Tail {}
+
 /// An area without its element type: an [`Arena`] of which each run holds as many elements as fit,
 /// and the descriptor that says how large an element is and how many have been published.
 ///
@@ -53,6 +74,8 @@ unsafe impl Sync for Start {}
 ///   it holds at `stride`, and with its memory.
 /// - `len` is at most the directory's capacity, and is what `ser.len` says.
 /// - Bytes of elements from `len` on are zero, unless the element is in `stale`.
+/// - `tail` is [`Tail::NONE`], or the place behind the last published element, with the number of
+///   elements that fit into the rest of its run.
 /// - Unless `retired`, the record `ser` belongs to `arena`.
 pub struct RawArea {
     arena: Arena,
@@ -62,9 +85,7 @@ pub struct RawArea {
     /// What was there behind the last published element when the area was opened: zero as a rule,
     /// but a cut may have left something.
     stale: Range<usize>,
-    /// The run that was appended to last, for the next time.
-    tail: Range<usize>,
-    tail_start: Option<Start>,
+    tail: Tail,
     ser: &'static ArenaSer,
     gate: &'static Gate,
     retired: bool,
@@ -95,8 +116,7 @@ impl RawArea {
                     stride,
                     len,
                     stale,
-                    tail: 0..0,
-                    tail_start: None,
+                    tail: Tail::NONE,
                     ser,
                     gate,
                     retired: false,

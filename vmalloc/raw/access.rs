@@ -11,7 +11,6 @@
 
 use core::marker::PhantomData;
 use core::mem::align_of;
-use core::ptr::NonNull;
 use core::slice;
 
 use kernel::prelude::*;
@@ -22,7 +21,8 @@ use kpreserve_kho::Preservable;
 
 use super::{
     RawArea,
-    Start, //
+    Start,
+    Tail, //
 };
 use crate::abi::STRIDE_BYTES_MAX;
 
@@ -47,7 +47,7 @@ impl<T: Preservable> Whole<T> {
 /// Elements of one run.
 #[derive(Clone, Copy)]
 struct Piece<T> {
-    start: NonNull<T>,
+    start: *mut T,
     len: usize,
 }
 
@@ -83,7 +83,7 @@ impl RawArea {
     /// Returns element `index`, published or not; `None` beyond the capacity, or if `T` is not of
     /// the area's element size.
     #[inline]
-    fn element<T: Preservable>(&self, index: usize) -> Option<NonNull<T>> {
+    fn element<T: Preservable>(&self, index: usize) -> Option<*mut T> {
         let () = Whole::<T>::CHECK;
         if size_of::<T>() != self.stride.bytes() {
             return None;
@@ -101,7 +101,7 @@ impl RawArea {
         let element = self.element(index)?;
         // SAFETY: the runs; `element` lies whole in one of them. Only `&mut self` writes to it
         // (or, inside a `SharedU64`, an atomic operation), and the reference borrows `self`.
-        Some(unsafe { element.as_ref() })
+        Some(unsafe { &*element })
     }
 
     /// Returns a published element, to be changed.
@@ -110,10 +110,10 @@ impl RawArea {
         if index >= self.len {
             return None;
         }
-        let mut element = self.element(index)?;
+        let element = self.element(index)?;
         // SAFETY: the runs; `element` lies whole in one of them, and the reference borrows `self`
         // mutably, so that it is the only one.
-        Some(unsafe { element.as_mut() })
+        Some(unsafe { &mut *element })
     }
 
     /// Returns the published elements from `from` on, up to the end of a run or `to`; `None` if
@@ -123,7 +123,7 @@ impl RawArea {
         let piece = self.piece::<T>(from, to.min(self.len))?;
         // SAFETY: the runs; `piece` lies whole in one of them. Only `&mut self` writes to it (or,
         // inside a `SharedU64`, an atomic operation), and the reference borrows `self`.
-        Some(unsafe { slice::from_raw_parts(piece.start.as_ptr(), piece.len) })
+        Some(unsafe { slice::from_raw_parts(piece.start, piece.len) })
     }
 
     /// Returns the elements from `from` on, published or not, up to the end of a run or `to`, to
@@ -133,7 +133,7 @@ impl RawArea {
         let piece = self.piece::<T>(from, to)?;
         // SAFETY: the runs; `piece` lies whole in one of them, and the reference borrows `self`
         // mutably, so that it is the only one.
-        Some(unsafe { slice::from_raw_parts_mut(piece.start.as_ptr(), piece.len) })
+        Some(unsafe { slice::from_raw_parts_mut(piece.start, piece.len) })
     }
 
     /// The same, for an iterator that returns one piece after the other.
@@ -150,7 +150,7 @@ impl RawArea {
         let piece = self.piece::<T>(from, to)?;
         // SAFETY: the runs; `piece` lies whole in one of them. By the safety requirements nothing
         // else can reach it during `'a`.
-        Some(unsafe { slice::from_raw_parts_mut(piece.start.as_ptr(), piece.len) })
+        Some(unsafe { slice::from_raw_parts_mut(piece.start, piece.len) })
     }
 
     /// Writes an element behind the last one, then publishes it.
@@ -160,31 +160,35 @@ impl RawArea {
     /// Returns the element if there is no room for it.
     #[inline]
     pub(crate) fn append<T: Preservable>(&mut self, value: T) -> Result<(), T> {
-        let index = self.len;
         if size_of::<T>() != self.stride.bytes() {
             return Err(value);
         }
-        if !self.tail.contains(&index) && !self.find_tail(index) {
+        if self.tail.nr_left == 0 && !self.find_tail() {
             return Err(value);
         }
-        let Some(start) = self.tail_start else {
-            return Err(value);
-        };
-        let element = place::<T>(start, index - self.tail.start);
-        // SAFETY: the runs; `tail` is the part of the directory that holds `index`, so `element`
-        // lies whole in a run. It is not published, so no reference to it exists.
+        let element = self.tail.next.cast::<T>();
+        // SAFETY: the runs; by the invariants of `RawArea` the tail is the place behind the last
+        // published element, whole in a run. As it is not published, no reference to it exists.
         unsafe { element.write(value) };
-        self.publish(index + 1);
+        self.tail.next = self.tail.next.wrapping_add(size_of::<T>());
+        self.tail.nr_left -= 1;
+        self.publish(self.len + 1);
         Ok(())
     }
 
+    /// Makes the tail that of the run behind the last published element; returns whether there is
+    /// one.
     #[cold]
-    fn find_tail(&mut self, index: usize) -> bool {
-        let Some(span) = self.directory.find(index) else {
+    fn find_tail(&mut self) -> bool {
+        let Some(span) = self.directory.find(self.len) else {
             return false;
         };
-        self.tail = span.first..span.end;
-        self.tail_start = Some(span.payload);
+        let offset_bytes = (self.len - span.first) * self.stride.bytes();
+        // INVARIANT: the rest of the run that holds the next element.
+        self.tail = Tail {
+            next: place_bytes(span.payload, offset_bytes),
+            nr_left: span.end - self.len,
+        };
         true
     }
 
@@ -220,12 +224,11 @@ impl RawArea {
 ///
 /// The pointer may be formed for any number; using it needs a proof that the run holds as many.
 #[inline]
-fn place<T>(start: Start, nth: usize) -> NonNull<T> {
+fn place<T>(start: Start, nth: usize) -> *mut T {
     place_bytes(start, nth * size_of::<T>()).cast()
 }
 
 #[inline]
-fn place_bytes(start: Start, offset_bytes: usize) -> NonNull<u8> {
-    let address = start.0.as_ptr().wrapping_add(offset_bytes);
-    NonNull::new(address).unwrap_or(start.0)
+fn place_bytes(start: Start, offset_bytes: usize) -> *mut u8 {
+    start.0.as_ptr().wrapping_add(offset_bytes)
 }

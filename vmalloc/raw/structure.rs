@@ -12,7 +12,8 @@ use kpreserve_kho::GatePass;
 
 use super::{
     RawArea,
-    Start, //
+    Start,
+    Tail, //
 };
 
 impl RawArea {
@@ -56,7 +57,7 @@ impl RawArea {
         self.reserve(pass, additional)?;
         let len = self.len.checked_add(additional).ok_or(ENOMEM)?;
         self.clear(self.len.max(self.stale.start), len.min(self.stale.end));
-        self.publish(len);
+        self.publish_many(len);
         Ok(())
     }
 
@@ -68,6 +69,7 @@ impl RawArea {
             return;
         }
         self.len = len;
+        self.tail = Tail::NONE;
         self.ser.len.store(len as u64);
         // No byte may be cleared while it is still published.
         smp_mb(Write);
@@ -75,8 +77,14 @@ impl RawArea {
     }
 
     /// Publishes the elements below `len`, which have been written and lie within the capacity.
+    pub(crate) fn publish_many(&mut self, len: usize) {
+        self.tail = Tail::NONE;
+        self.publish(len);
+    }
+
+    /// The same, for one who takes care of the tail.
     #[inline]
-    pub(crate) fn publish(&mut self, len: usize) {
+    pub(super) fn publish(&mut self, len: usize) {
         self.len = len;
         // Releases: the elements are written before the length says so.
         self.ser.len.store(len as u64);
@@ -114,8 +122,7 @@ impl RawArea {
             last.end.min(self.stale.end),
         );
         self.stale.end = self.stale.end.min(last.first);
-        self.tail = 0..0;
-        self.tail_start = None;
+        self.tail = Tail::NONE;
         self.directory.pop();
         // SAFETY: references to elements borrow the area, which is borrowed mutably here, and
         // none are left in the directory; nothing preserved names elements beyond the published
