@@ -17,6 +17,7 @@
 //! | [`arena`] | [`Arena`]: the runs of one owner, born preserved |
 //! | [`handle`] | [`Handle`], [`ArenaHandle`]: claim tickets |
 //! | [`preservable`] | [`Preservable`] and the [`preservable!`] macro |
+//! | [`sort`] | [`sort::heap_sort`] |
 //! | [`refusal`], [`validate`] | what happens to bytes of the previous kernel |
 //! | `kho` | the seams on mainline KHO (kernel only) |
 
@@ -37,6 +38,7 @@ pub mod preservable;
 pub mod refusal;
 pub mod run;
 pub mod seams;
+pub mod sort;
 pub mod validate;
 
 pub use abi::{

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the framework leaves for the next kernel: the root page and the dictionary. Text:
+//! Documentation/abi.rst.
+//!
+//! This interface is a contract. The root page and the run table stay as they are for ever, so
+//! that an image whose caches or dictionary are newer, or damaged, is still carried on.
+
+use core::ffi::CStr;
+use core::mem::offset_of;
+
+use kernel::prelude::*;
+use kpreserve_kho::{
+    hash::mix,
+    phys::PAGE_SIZE_BYTES,
+    ArenaSer,
+    RunSer,
+    SharedU64, //
+};
+
+/// The name of the KHO subtree, and of the format.
+pub const COMPATIBLE: &CStr = c"kpreserve-root-v1";
+
+/// First eight bytes of a root page: `"KPRESERV"`.
+pub const ROOT_MAGIC: u64 = u64::from_le_bytes(*b"KPRESERV");
+
+/// The version of root page and run table.
+pub const ROOT_VERSION: u32 = 1;
+
+/// Reads 1, 2, 3, 4 in the order of the machine that wrote it.
+pub const BYTE_ORDER: u32 = 0x0403_0201;
+
+/// How many runs the run table may consist of.
+pub const NR_TABLES: usize = 120;
+
+/// The owner that runs of the run table itself have.
+pub const OWNER_TABLE: u32 = u32::MAX;
+
+/// Arena 1: the arena table. Its descriptor stands in the root page.
+pub const ARENA_TABLE: u32 = 1;
+/// Arena 2: the entries of the dictionary.
+pub const ARENA_ENTRIES: u32 = 2;
+/// Arena 3: the strings of the dictionary.
+pub const ARENA_STRINGS: u32 = 3;
+/// Arenas 4 and 5: the hash tables of the dictionary, of which one is in use.
+pub const ARENA_BUCKETS: [u32; 2] = [4, 5];
+/// The first arena of a user.
+pub const ARENA_FIRST: u32 = 16;
+
+/// The first 256 bytes of the root page.
+///
+/// If this structure is modified, [`COMPATIBLE`] must be updated.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct RootHeadSer {
+    /// [`ROOT_MAGIC`].
+    pub magic: u64,
+    /// [`ROOT_VERSION`].
+    pub version: u32,
+    /// [`BYTE_ORDER`].
+    pub byte_order: u32,
+    /// Bytes of a page of the kernels that share this image.
+    pub page_size_bytes: u32,
+    /// 0.
+    pub reserved0: u32,
+    /// A random number, drawn when the image was begun; every checksum of the image covers it.
+    pub root_id: u64,
+    /// Where this page stands.
+    pub self_phys: u64,
+    /// [`RootHeadSer::checksum`]; covers the fields above.
+    pub check: u64,
+    /// How many kernels have owned the image, the first being 1.
+    pub generation: SharedU64,
+    /// A random number drawn by the boot that owns the image.
+    pub boot: SharedU64,
+    /// Which of [`ARENA_BUCKETS`] is in use: 0 or 1.
+    pub active_buckets: SharedU64,
+    /// One more than the index of the first free dictionary entry, 0 if there is none.
+    pub free_entry: SharedU64,
+    /// Names in the dictionary.
+    pub nr_names: SharedU64,
+    /// 0.
+    pub reserved1: [u64; 5],
+    /// Descriptor of the arena table.
+    pub arenas: ArenaSer,
+    /// 0.
+    pub reserved2: [u64; 8],
+}
+
+/// The root page: the only thing that the next kernel is told of by name.
+///
+/// It is allocated once, reused in place by every generation, and never freed.
+///
+/// If this structure is modified, [`COMPATIBLE`] must be updated.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct RootSer {
+    /// What the image is.
+    pub head: RootHeadSer,
+    /// The runs that the run table consists of, filled from the front.
+    pub tables: [RunSer; NR_TABLES],
+}
+
+const _: () = assert!(size_of::<RootHeadSer>() == 256);
+const _: () = assert!(size_of::<RootSer>() == PAGE_SIZE_BYTES);
+const _: () = assert!(offset_of!(RootHeadSer, generation) == 48);
+const _: () = assert!(offset_of!(RootHeadSer, arenas) == 128);
+const _: () = assert!(offset_of!(RootSer, tables) == 256);
+
+impl RootHeadSer {
+    /// Returns what `check` has to be.
+    pub const fn checksum(root_id: u64, self_phys: u64) -> u64 {
+        mix(&[
+            ROOT_MAGIC,
+            ((ROOT_VERSION as u64) << 32) | BYTE_ORDER as u64,
+            (PAGE_SIZE_BYTES as u64) << 32,
+            root_id,
+            self_phys,
+        ])
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u16)]
+pub enum NameKind {
+    /// A cache; the value is the handle of its arena.
+    Cache = 1,
+    /// An area; the value is the handle of its arena.
+    Area = 2,
+    /// An object; the value is its handle, `arena` the handle of its cache's arena.
+    Object = 3,
+}
+
+impl NameKind {
+    /// Returns the kind of a raw value, `None` if there is none.
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        match raw {
+            1 => Some(NameKind::Cache),
+            2 => Some(NameKind::Area),
+            3 => Some(NameKind::Object),
+            _ => None,
+        }
+    }
+}
+
+/// A name, and what it stands for: one entry of the dictionary, 80 bytes.
+///
+/// An entry is whole before a bucket refers to it, and is not changed while one does: a name gets
+/// another meaning by another entry.
+///
+/// If this structure is modified, `kpreserve-dict-v1` must be updated.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct EntrySer {
+    /// FNV-1a of the name.
+    pub hash: u64,
+    /// Where the name begins in the strings, in bytes.
+    pub name_offset: u32,
+    /// Length of the name in bytes.
+    pub name_len: u16,
+    /// [`NameKind`]; 0 in a free entry.
+    pub kind: u16,
+    /// Where the compatible string begins in the strings, in bytes.
+    pub compatible_offset: u32,
+    /// Length of the compatible string in bytes.
+    pub compatible_len: u16,
+    /// 0.
+    pub reserved0: u16,
+    /// Version of what the name stands for.
+    pub version: u32,
+    /// In a free entry, one more than the index of the next free one; otherwise 0.
+    pub next_free: u32,
+    /// Fingerprint of what the name stands for.
+    pub fingerprint: u64,
+    /// A handle.
+    pub value: u64,
+    /// A handle.
+    pub arena: u64,
+    /// 0.
+    pub reserved1: [u64; 2],
+    /// [`EntrySer::checksum`].
+    pub check: u64,
+}
+
+const _: () = assert!(size_of::<EntrySer>() == 80);
+const _: () = assert!(offset_of!(EntrySer, check) == 72);
+
+impl EntrySer {
+    /// A free entry, the last of the free list.
+    pub const FREE: EntrySer = EntrySer {
+        hash: 0,
+        name_offset: 0,
+        name_len: 0,
+        kind: 0,
+        compatible_offset: 0,
+        compatible_len: 0,
+        reserved0: 0,
+        version: 0,
+        next_free: 0,
+        fingerprint: 0,
+        value: 0,
+        arena: 0,
+        reserved1: [0; 2],
+        check: 0,
+    };
+
+    /// Returns what `check` has to be; covers everything but itself.
+    pub const fn checksum(&self, root_id: u64, index: u32) -> u64 {
+        mix(&[
+            root_id,
+            index as u64,
+            self.hash,
+            ((self.name_offset as u64) << 32) | ((self.name_len as u64) << 16) | self.kind as u64,
+            ((self.compatible_offset as u64) << 32)
+                | ((self.compatible_len as u64) << 16)
+                | self.reserved0 as u64,
+            ((self.version as u64) << 32) | self.next_free as u64,
+            self.fingerprint,
+            self.value,
+            self.arena,
+        ])
+    }
+}
+
+// SAFETY: integers without padding, as the derives prove; any bit pattern is valid.
+unsafe impl kpreserve_kho::Preservable for EntrySer {
+    const COMPATIBLE: &'static str = "kpreserve-dict";
+    const VERSION: u32 = 1;
+    const FINGERPRINT: u64 = kpreserve_kho::hash::fnv1a(0, b"kpreserve-dict-v1");
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking an image over from the previous kernel.
+//!
+//! 1. Survey: the root page, the blocks of the run table, each entry, each run's struct page, and
+//!    that no two runs overlap. Nothing has changed so far.
+//! 2. Preserve: every run is handed on to the next kernel, before this one touches it.
+//! 3. Announce: the root page is added to the outgoing tree. From here on our successor finds the
+//!    image, whatever happens to us.
+//! 4. Restore: every run becomes ours. This cannot be undone, and nothing after it can fail.
+//!
+//! A failure in 2 or 3 is undone in reverse, and the image is as it was. Cost: a few dozen
+//! instructions a run (and a sort), a few a page; nothing an object.
+
+use kernel::prelude::*;
+use kpreserve_kho::{
+    run::{
+        Incoming,
+        Pledged, //
+    },
+    LedgerSlot,
+    Machine,
+    PageRun, //
+};
+
+use crate::abi::{
+    COMPATIBLE,
+    OWNER_TABLE, //
+};
+use crate::pool::Pool;
+use crate::root::Root;
+use crate::survey::{
+    survey,
+    Survey,
+    Tag,
+    OWNER_ROOT, //
+};
+use crate::table::RunTable;
+
+/// An image that this boot owns now.
+pub(crate) struct Adopted {
+    pub(crate) root: Root,
+    pub(crate) table: RunTable,
+    pub(crate) pool: Pool,
+}
+
+/// Takes over the image that the previous kernel announced.
+///
+/// # Errors
+///
+/// ENOENT if there is none; EBUSY if this boot has taken it already; EINVAL or EOPNOTSUPP
+/// (version) if the root page is refused; ENOMEM. The image is untouched then.
+pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
+    let Survey {
+        root,
+        runs,
+        free_places,
+        nr_blocks,
+        nr_places,
+        refused,
+    } = survey(machine)?;
+
+    // All memory that is needed later is had before the point of no return.
+    let mut table = RunTable::new(root);
+    table.reserve(nr_blocks, nr_places)?;
+    let mut pool = Pool::with_capacity(runs.len(), refused)?;
+
+    let pledged = pledge(machine, root, runs)?;
+
+    for (run, tag) in pledged.into_iter() {
+        // SAFETY: the survey compared all runs with each other: no two overlap.
+        let restored = unsafe { run.restore() };
+        let Ok(run) = restored else {
+            pr_err!("{:?}: refused by KHO although preserved; carried on, not used\n", tag);
+            pool.refuse(tag.owner);
+            continue;
+        };
+        match tag.owner {
+            // The page stays as it is: `root` points to it.
+            OWNER_ROOT => {}
+            OWNER_TABLE => table.attach(run, |place| free_places.contains(place))?,
+            owner => pool.add(owner, tag.index, run, LedgerSlot(tag.place))?,
+        }
+    }
+    pool.sort();
+    Ok(Adopted { root, table, pool })
+}
+
+/// Steps 2 and 3.
+fn pledge(
+    machine: &'static dyn Machine,
+    root: Root,
+    runs: KVVec<(PageRun<Incoming>, Tag)>,
+) -> Result<KVVec<(PageRun<Pledged>, Tag)>> {
+    let mut pledged = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
+    let result = runs
+        .into_iter()
+        .try_for_each(|(run, tag)| -> Result {
+            pledged.push((run.preserve()?, tag), GFP_KERNEL)?;
+            Ok(())
+        })
+        .and_then(|()| announce(machine, root));
+    match result {
+        Ok(()) => Ok(pledged),
+        Err(error) => {
+            while let Some((run, _)) = pledged.pop() {
+                // It is incoming again, as it was.
+                let _ = run.unpreserve();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Adds the root page to the tree that the next kernel gets.
+pub(crate) fn announce(machine: &'static dyn Machine, root: Root) -> Result {
+    let size_bytes = kpreserve_kho::phys::PAGE_SIZE_BYTES;
+    // SAFETY: the root page is preserved, and by the invariants of `Root` it is never freed.
+    unsafe { machine.add_subtree(COMPATIBLE, root.phys(), size_bytes) }
+}

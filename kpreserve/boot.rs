@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Init, freeze by reboot notifier, worker. Kernel only.
+//!
+//! C header: `helpers.h`.
+
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kpreserve_kho::kho::KHO;
+
+use crate::framework::{
+    Framework,
+    IfRefused, //
+};
+use crate::global::{
+    framework,
+    set_framework, //
+};
+
+mod bindings {
+    use super::{
+        c_int,
+        c_void, //
+    };
+
+    extern "C" {
+        pub(super) fn kpreserve_register_reboot() -> c_int;
+        pub(super) fn kpreserve_pin_module(module: *mut c_void);
+    }
+}
+
+/// Brings the framework up. Called once, when kpreserve.ko is loaded or at boot.
+///
+/// # Errors
+///
+/// Those of [`Framework::boot`].
+pub fn init(module: &'static ThisModule, begin_anew: bool) -> Result {
+    let if_refused = if begin_anew {
+        IfRefused::BeginAnew
+    } else {
+        IfRefused::Fail
+    };
+    let framework = Framework::boot(&KHO, if_refused)?;
+    // SAFETY: `ThisModule` holds this module, or NULL when built in, which is what the callee
+    // takes.
+    unsafe { bindings::kpreserve_pin_module(module.as_ptr().cast()) };
+    set_framework(framework);
+    // SAFETY: no requirements; the notifier finds the framework through `framework()`.
+    to_result(unsafe { bindings::kpreserve_register_reboot() })?;
+
+    let stats = framework.stats();
+    pr_info!(
+        "generation {}: {} runs ({} KiB) adopted, {} names\n",
+        stats.generation,
+        stats.nr_runs_waiting,
+        stats.nr_pages_waiting * 4,
+        stats.nr_names
+    );
+    Ok(())
+}
+
+/// The last reboot notifier: kexec or not, no more structure is changed.
+#[no_mangle]
+extern "C" fn kpreserve_on_reboot() {
+    if let Ok(framework) = framework() {
+        framework.freeze();
+    }
+}
+
+/// The worker, in a context that may sleep.
+#[no_mangle]
+extern "C" fn kpreserve_do_work() {
+    if let Ok(framework) = framework() {
+        framework.work();
+    }
+}

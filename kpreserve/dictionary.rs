@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names, and what they stand for: a hash table in areas.
+//!
+//! Strings lie in one area, entries in another, and a third is an open-addressed hash table of
+//! entry numbers (linear probing, a power of two of buckets). An entry is whole before a bucket
+//! refers to it, and a bucket is one 64-bit word, so a cut at any instruction leaves the old state
+//! or the new one.
+
+use core::ffi::CStr;
+
+use kernel::prelude::*;
+use kpreserve_kho::{
+    hash::fnv1a,
+    refusal::Relation,
+    validate::{
+        expect,
+        expect_at_most,
+        expect_equal, //
+    },
+    Refusal,
+    SharedU64, //
+};
+use kpreserve_vmalloc::PVec;
+
+use crate::abi::{
+    EntrySer,
+    NameKind,
+    RootHeadSer, //
+};
+
+/// The longest name, in bytes.
+pub(crate) const NAME_LEN_MAX: usize = 255;
+
+/// Names that begin so belong to the framework.
+const RESERVED_PREFIX: u8 = b'.';
+
+/// A bucket that was used and may be passed over.
+const TOMBSTONE: u64 = u64::MAX;
+
+/// Buckets of a new table.
+const NR_BUCKETS_MIN: usize = 64;
+
+/// What a user may call something.
+///
+/// # Errors
+///
+/// EINVAL if the name is empty or begins with a dot, ENAMETOOLONG beyond [`NAME_LEN_MAX`] bytes.
+pub(crate) fn check_name(name: &CStr) -> Result<&[u8]> {
+    let name = name.to_bytes();
+    match name.first() {
+        None | Some(&RESERVED_PREFIX) => Err(EINVAL),
+        Some(_) if name.len() > NAME_LEN_MAX => Err(ENAMETOOLONG),
+        Some(_) => Ok(name),
+    }
+}
+
+/// What a name is to stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Meaning {
+    pub(crate) kind: NameKind,
+    pub(crate) compatible: &'static str,
+    pub(crate) version: u32,
+    pub(crate) fingerprint: u64,
+    pub(crate) value: u64,
+    pub(crate) arena: u64,
+}
+
+/// The dictionary of an image that this boot owns.
+pub(crate) struct Dictionary {
+    head: &'static RootHeadSer,
+    entries: PVec<EntrySer>,
+    strings: PVec<u8>,
+    buckets: PVec<SharedU64>,
+}
+
+/// A name that was found.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) entry: EntrySer,
+    bucket: usize,
+}
+
+impl Dictionary {
+    /// Makes a dictionary of its areas.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the number of buckets is neither 0 nor a power of two; ENOMEM, EBUSY if the first
+    /// buckets cannot be had.
+    pub(crate) fn new(
+        head: &'static RootHeadSer,
+        entries: PVec<EntrySer>,
+        strings: PVec<u8>,
+        mut buckets: PVec<SharedU64>,
+    ) -> Result<Self> {
+        let nr_buckets = buckets.len();
+        if nr_buckets < NR_BUCKETS_MIN {
+            // New, or cut while it was made.
+            grow_buckets(&mut buckets, NR_BUCKETS_MIN)?;
+        }
+        expect(
+            "dictionary",
+            "nr_buckets",
+            head.self_phys,
+            nr_buckets as u64,
+            NR_BUCKETS_MIN as u64,
+            Relation::MultipleOf,
+            buckets.len().is_power_of_two(),
+        )
+        .map_err(Refusal::report)?;
+        Ok(Self {
+            head,
+            entries,
+            strings,
+            buckets,
+        })
+    }
+
+    /// Returns how many names there are.
+    pub(crate) fn nr_names(&self) -> u64 {
+        self.head.nr_names.load()
+    }
+
+    /// Finds a name. Cost: a few probes on average, never more than there are buckets.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if an entry on the way is damaged.
+    pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
+        let hash = fnv1a(0, name);
+        for bucket in self.probe(hash) {
+            let word = self.word(bucket);
+            if word == 0 {
+                return Ok(None);
+            }
+            if word == TOMBSTONE {
+                continue;
+            }
+            let entry = self.entry(bucket, word)?;
+            if entry.hash == hash && self.string_is(entry.name_offset, entry.name_len, name) {
+                return Ok(Some(Found { entry, bucket }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns whether the compatible string of an entry is `compatible`.
+    pub(crate) fn compatible_is(&self, entry: &EntrySer, compatible: &str) -> bool {
+        self.string_is(
+            entry.compatible_offset,
+            entry.compatible_len,
+            compatible.as_bytes(),
+        )
+    }
+
+    /// Returns whether the hash table wants to be rebuilt before the next insertion.
+    pub(crate) fn is_crowded(&self) -> bool {
+        (self.nr_names() as usize).saturating_add(1) > self.buckets.len() / 2
+    }
+
+    /// Gives a meaning to a name. If the name is there already, the old meaning is replaced, in one
+    /// store.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY if the framework is frozen: nothing has changed then, but that strings may be
+    /// left over. EINVAL if the table is damaged.
+    pub(crate) fn insert(&mut self, name: &[u8], meaning: Meaning) -> Result {
+        let old = self.lookup(name).map_err(Refusal::report)?;
+        let hash = fnv1a(0, name);
+        let bucket = match &old {
+            Some(found) => found.bucket,
+            None => self.free_bucket(hash).ok_or(ENOMEM)?,
+        };
+        let mut entry = EntrySer {
+            hash,
+            name_offset: self.add_string(name)?,
+            name_len: name.len() as u16,
+            kind: meaning.kind as u16,
+            compatible_offset: self.add_string(meaning.compatible.as_bytes())?,
+            compatible_len: meaning.compatible.len() as u16,
+            reserved0: 0,
+            version: meaning.version,
+            next_free: 0,
+            fingerprint: meaning.fingerprint,
+            value: meaning.value,
+            arena: meaning.arena,
+            reserved1: [0; 2],
+            check: 0,
+        };
+        let index = self.free_entry()?;
+        entry.check = entry.checksum(self.head.root_id, index);
+        *self.entries.get_mut(index as usize).ok_or(EINVAL)? = entry;
+        // The entry is whole; this store publishes it.
+        let word = self.buckets.get(bucket).ok_or(EINVAL)?;
+        let before = word.load();
+        word.store(u64::from(index) + 1);
+        match old {
+            Some(_) => self.put_free_entry(before),
+            None => {
+                self.head.nr_names.fetch_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a name out.
+    pub(crate) fn remove(&mut self, found: Found) {
+        if let Some(word) = self.buckets.get(found.bucket) {
+            let before = word.load();
+            word.store(TOMBSTONE);
+            self.head.nr_names.fetch_add(u64::MAX);
+            self.put_free_entry(before);
+        }
+    }
+
+    /// Fills `buckets`, which is twice as large, with all names, and returns the table that it
+    /// replaces. `publish` is called when the new table is whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert); the dictionary goes on with the table it has.
+    pub(crate) fn rebuild(
+        &mut self,
+        mut buckets: PVec<SharedU64>,
+        publish: impl FnOnce(),
+    ) -> Result<PVec<SharedU64>> {
+        let nr_buckets = self.buckets.len().checked_mul(2).ok_or(ENOMEM)?;
+        grow_buckets(&mut buckets, nr_buckets)?;
+        for bucket in 0..self.buckets.len() {
+            let word = self.word(bucket);
+            if word == 0 || word == TOMBSTONE {
+                continue;
+            }
+            let entry = self.entry(bucket, word).map_err(Refusal::report)?;
+            let free = probe(entry.hash, buckets.len())
+                .find(|&at| buckets.get(at).is_some_and(|word| word.load() == 0));
+            buckets.get(free.ok_or(EINVAL)?).ok_or(EINVAL)?.store(word);
+        }
+        publish();
+        Ok(core::mem::replace(&mut self.buckets, buckets))
+    }
+
+    fn probe(&self, hash: u64) -> impl Iterator<Item = usize> {
+        probe(hash, self.buckets.len())
+    }
+
+    fn word(&self, bucket: usize) -> u64 {
+        self.buckets.get(bucket).map_or(0, SharedU64::load)
+    }
+
+    fn free_bucket(&self, hash: u64) -> Option<usize> {
+        self.probe(hash)
+            .find(|&bucket| matches!(self.word(bucket), 0 | TOMBSTONE))
+    }
+
+    /// Returns the entry that a bucket refers to, checked.
+    fn entry(&self, bucket: usize, word: u64) -> Result<EntrySer, Refusal> {
+        const S: &str = "EntrySer";
+        let at = bucket as u64;
+        expect_at_most("dictionary", "bucket", at, word, self.entries.len() as u64)?;
+        let index = word.saturating_sub(1);
+        let Some(entry) = self.entries.get(index as usize).copied() else {
+            expect_at_most("dictionary", "bucket", at, word, self.entries.len() as u64)?;
+            return Ok(EntrySer::FREE);
+        };
+        let check = entry.checksum(self.head.root_id, index as u32);
+        expect_equal(S, "check", index, entry.check, check)?;
+        let nr_bytes = self.strings.len() as u64;
+        let name_end = u64::from(entry.name_offset) + u64::from(entry.name_len);
+        expect_at_most(S, "name_offset", index, name_end, nr_bytes)?;
+        let compatible_end = u64::from(entry.compatible_offset) + u64::from(entry.compatible_len);
+        expect_at_most(S, "compatible_offset", index, compatible_end, nr_bytes)?;
+        Ok(entry)
+    }
+
+    fn string_is(&self, offset: u32, len: u16, expected: &[u8]) -> bool {
+        if usize::from(len) != expected.len() {
+            return false;
+        }
+        expected
+            .iter()
+            .enumerate()
+            .all(|(i, byte)| self.strings.get(offset as usize + i) == Some(byte))
+    }
+
+    fn add_string(&mut self, string: &[u8]) -> Result<u32> {
+        let offset = u32::try_from(self.strings.len()).map_err(|_| ENOMEM)?;
+        self.strings.extend_from_slice(string)?;
+        Ok(offset)
+    }
+
+    /// Takes an entry off the free list, or appends one.
+    fn free_entry(&mut self) -> Result<u32> {
+        let first = self.head.free_entry.load();
+        if let Some(index) = first.checked_sub(1) {
+            if let Some(entry) = self.entries.get(index as usize) {
+                if entry.kind == 0 {
+                    self.head.free_entry.store(u64::from(entry.next_free));
+                    return Ok(index as u32);
+                }
+            }
+            pr_warn!("free list of the dictionary: entry {} is in use; list dropped\n", index);
+            self.head.free_entry.store(0);
+        }
+        let index = u32::try_from(self.entries.len()).map_err(|_| ENOMEM)?;
+        self.entries.push(EntrySer::FREE)?;
+        Ok(index)
+    }
+
+    fn put_free_entry(&mut self, word: u64) {
+        let Some(index) = word.checked_sub(1) else {
+            return;
+        };
+        let next_free = self.head.free_entry.load() as u32;
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            *entry = EntrySer {
+                next_free,
+                ..EntrySer::FREE
+            };
+            self.head.free_entry.store(word);
+        }
+    }
+}
+
+fn probe(hash: u64, nr_buckets: usize) -> impl Iterator<Item = usize> {
+    let mask = nr_buckets.saturating_sub(1);
+    (0..nr_buckets).map(move |step| (hash as usize).wrapping_add(step) & mask)
+}
+
+fn grow_buckets(buckets: &mut PVec<SharedU64>, nr_buckets: usize) -> Result {
+    buckets.truncate(0)?;
+    buckets.extend_zeroed(nr_buckets)
+}

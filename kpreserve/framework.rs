@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The framework: one a boot, from which everything is opened.
+
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::Mutex;
+use kpreserve_kho::{
+    Arena,
+    Gate,
+    GatePass,
+    Ledger,
+    LedgerSlot,
+    Machine,
+    Phys,
+    Run, //
+};
+
+use crate::adopt::{
+    adopt,
+    announce,
+    Adopted, //
+};
+use crate::names::Names;
+use crate::pool::Pool;
+use crate::root::Root;
+use crate::table::RunTable;
+
+/// The framework of this boot.
+///
+/// Lock order: a [`GatePass`] before any lock; then `names`, then `pool`, then `table`. A cache's
+/// growth lock comes between the pass and `table`. KHO's own mutex is taken under all of them,
+/// which is why nothing here may be called from reclaim.
+#[pin_data]
+pub struct Framework {
+    machine: &'static dyn Machine,
+    root: Root,
+    #[pin]
+    gate: Gate,
+    #[pin]
+    names: Mutex<Option<Names>>,
+    #[pin]
+    pool: Mutex<Pool>,
+    #[pin]
+    table: Mutex<RunTable>,
+}
+
+/// What [`Framework::boot`] does about an image that is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IfRefused {
+    /// Fail; the image stays as it is.
+    Fail,
+    /// Begin a new image; the refused one is not carried on, its memory is out of reach until a
+    /// cold boot.
+    BeginAnew,
+}
+
+/// Numbers about an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// How many kernels have owned it, this one included.
+    pub generation: u64,
+    /// Runs in the run table, the table's own and the root page included: as many as KHO keys.
+    pub nr_keys: usize,
+    /// Inherited runs that nobody has opened.
+    pub nr_runs_waiting: usize,
+    /// Their pages.
+    pub nr_pages_waiting: usize,
+    /// Names in the dictionary.
+    pub nr_names: u64,
+}
+
+impl Framework {
+    /// Adopts the image of the previous kernel, or begins one if there is none. Once a boot.
+    ///
+    /// May sleep. Cost: a few dozen instructions a run, a few a page; nothing an object.
+    ///
+    /// # Errors
+    ///
+    /// - EOPNOTSUPP if this kernel does not hand memory over (`kho=on` is missing on the command
+    ///   line), or if the image has a newer version.
+    /// - EBUSY if this boot owns the image already.
+    /// - EINVAL if the root page or the frame of the run table is refused.
+    /// - ENOMEM.
+    ///
+    /// The image is as it was in each case, and a later kernel may still adopt it if this one was
+    /// not the first owner after it.
+    pub fn boot(machine: &'static dyn Machine, if_refused: IfRefused) -> Result<&'static Self> {
+        if !machine.is_enabled() {
+            pr_err!(
+                "Kexec Handover is off: boot with kho=on (and CONFIG_KEXEC_HANDOVER=y); if a \
+                 previous kernel handed memory over, it stays locked away until a boot with kho=on\n"
+            );
+            return Err(EOPNOTSUPP);
+        }
+        let adopted = match adopt(machine) {
+            Err(error) if error == ENOENT => begin(machine)?,
+            Err(error)
+                if if_refused == IfRefused::BeginAnew
+                    && (error == EINVAL || error == EOPNOTSUPP) =>
+            {
+                pr_warn!("beginning a new image, as asked; the refused one is given up\n");
+                begin(machine)?
+            }
+            other => other?,
+        };
+        let Adopted { root, table, pool } = adopted;
+        let framework = KBox::pin_init(
+            pin_init!(Self {
+                machine,
+                root,
+                gate <- Gate::new(),
+                names <- new_mutex!(None, "kpreserve_names"),
+                pool <- new_mutex!(pool, "kpreserve_pool"),
+                table <- new_mutex!(table, "kpreserve_table"),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: leaked, so it is never moved again.
+        let framework: &'static Self = KBox::leak(unsafe { Pin::into_inner_unchecked(framework) });
+        framework.root.head().generation.fetch_add(1);
+        framework.root.head().boot.store(machine.random_u64());
+        // The image is ours and handed on, whatever its names are like: a failure here shows again
+        // at the first open.
+        let _ = framework.with_names(|_| Ok(()));
+        Ok(framework)
+    }
+
+    /// Shuts structural writers out, and waits for those that are inside. Idempotent.
+    ///
+    /// Cost: a lock, whatever the number of objects; no allocation, no KHO call.
+    pub fn freeze(&self) {
+        self.gate.freeze();
+    }
+
+    /// Lets structural writers in again: the reboot did not happen.
+    pub fn thaw(&self) {
+        self.gate.thaw();
+    }
+
+    /// Returns numbers about the image.
+    pub fn stats(&self) -> Stats {
+        let (nr_runs_waiting, nr_pages_waiting) = self.pool.lock().waiting();
+        Stats {
+            generation: self.root.head().generation.load(),
+            // The root page is in no table.
+            nr_keys: self.table.lock().nr_runs() + 1,
+            nr_runs_waiting,
+            nr_pages_waiting,
+            nr_names: self.root.head().nr_names.load(),
+        }
+    }
+
+    /// Returns where the root page stands, for tests and inspectors.
+    pub fn root_phys(&self) -> Phys {
+        self.root.phys()
+    }
+
+    /// Returns the root.
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Does what could not be done where it came up: called by the worker.
+    pub fn work(&'static self) {
+        let _ = self.with_names(|names| {
+            names.work();
+            Ok(())
+        });
+    }
+
+    /// Runs `f` on the names, which are opened first if that has not succeeded yet.
+    pub(crate) fn with_names<R>(
+        &'static self,
+        f: impl FnOnce(&mut Names) -> Result<R>,
+    ) -> Result<R> {
+        let mut names = self.names.lock();
+        if names.is_none() {
+            *names = Some(Names::open(self)?);
+        }
+        match &mut *names {
+            Some(names) => f(names),
+            None => Err(EINVAL),
+        }
+    }
+
+    /// Opens an arena: its runs leave the pool.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if it is open, EINVAL if a run of it was refused, ENOMEM.
+    pub(crate) fn open_arena(&'static self, id: u32) -> Result<Arena> {
+        let runs = self.pool.lock().take(id)?;
+        Ok(Arena::new(self.machine, self, id, runs))
+    }
+}
+
+impl Ledger for Framework {
+    fn root_id(&self) -> u64 {
+        self.root.id()
+    }
+
+    fn record(
+        &self,
+        _pass: &GatePass<'_>,
+        phys: Phys,
+        order: u8,
+        owner: u32,
+        index: u32,
+    ) -> Result<LedgerSlot> {
+        self.table
+            .lock()
+            .insert(self.machine, phys, order, owner, index)
+    }
+
+    fn erase(&self, _pass: &GatePass<'_>, slot: LedgerSlot) {
+        self.table.lock().remove(slot);
+    }
+
+    fn close(&self, id: u32, runs: KVVec<Run>) {
+        self.pool.lock().close(id, runs);
+    }
+
+    fn retire(&self, _pass: &GatePass<'_>, id: u32) {
+        self.pool.lock().forget(id);
+        // The framework's own arenas are emptied under the names lock, and keep their records.
+        if id >= crate::abi::ARENA_FIRST {
+            if let Some(names) = &mut *self.names.lock() {
+                names.retire_arena(id);
+            }
+        }
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// Begins an image: a root page without runs, announced to the next kernel.
+fn begin(machine: &'static dyn Machine) -> Result<Adopted> {
+    let pool = Pool::with_capacity(0, KVVec::new())?;
+    let (root, page) = Root::create(machine)?;
+    if let Err(error) = announce(machine, root) {
+        drop(page.unpreserve());
+        return Err(error);
+    }
+    Ok(Adopted {
+        root,
+        table: RunTable::new(root),
+        pool,
+    })
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernel state that survives kexec without serialization: the framework people use.
+//!
+//! A subsystem keeps its state, all the time, in objects of a preservable [`Cache`] and in
+//! preservable areas ([`Area`], [`PVec`]), and finds them by name after a kexec:
+//!
+//! ```
+//! use kpreserve::prelude::*;
+//!
+//! kpreserve::preservable! {
+//!     pub struct VcpuSer { pub id: u32, pub flags: u32, pub next: Handle<VcpuSer> }
+//!     compatible = "kvm-vcpu", version = 1
+//! }
+//!
+//! fn add(id: u32) -> Result<Handle<VcpuSer>> {
+//!     let cache = Cache::<VcpuSer>::open(c"kvm/vcpu", GFP_KERNEL)?;
+//!     let vcpu = cache.alloc(VcpuSer { id, flags: 0, next: Handle::NULL }, GFP_KERNEL)?;
+//!     Ok(vcpu.park())
+//! }
+//! ```
+//!
+//! Files in this directory may depend on the public parts of the kho, slab and vmalloc crates and
+//! of the `kernel` crate, and on nothing else; only `boot.rs` (with `helpers.c`) speaks to C, and
+//! nothing here calls KHO by name.
+//!
+//! | file | noun |
+//! | --- | --- |
+//! | [`abi`] | what crosses a kexec: root page, dictionary entries |
+//! | `root`, `table` | the root page; the run table |
+//! | `survey`, `adopt` | looking at the previous kernel's image, and taking it over |
+//! | `pool` | runs of arenas that nobody has open |
+//! | [`framework`] | [`Framework`]: one a boot |
+//! | `names`, `dictionary` | arena table, names |
+//! | [`open`], [`named`] | opening caches, areas and objects |
+//! | `global`, `boot` | the framework of this boot; init, freeze by reboot notifier, worker |
+
+#![cfg_attr(not(CONFIG_RUST), no_std)]
+
+#[cfg(not(CONFIG_RUST))]
+extern crate pin_init as pinned_init;
+#[cfg(not(CONFIG_RUST))]
+extern crate std;
+
+pub mod abi;
+mod adopt;
+#[cfg(CONFIG_RUST)]
+pub mod boot;
+mod dictionary;
+pub mod framework;
+pub mod global;
+mod named;
+mod names;
+pub mod open;
+mod pool;
+mod root;
+mod survey;
+mod table;
+
+pub use framework::{
+    Framework,
+    IfRefused,
+    Stats, //
+};
+pub use kpreserve_kho as kho;
+pub use kpreserve_kho::{
+    preservable,
+    ArenaHandle,
+    Handle,
+    Phys,
+    Preservable,
+    SharedU64, //
+};
+pub use kpreserve_slab::{
+    Cache,
+    Preserved, //
+};
+pub use kpreserve_vmalloc::{
+    Area,
+    PVec, //
+};
+pub use named::Named;
+pub use open::{
+    Anonymous,
+    Open, //
+};
+
+/// What a consumer imports, beside its own `preservable!` structs.
+pub mod prelude {
+    pub use crate::{
+        Anonymous as _,
+        Area,
+        ArenaHandle,
+        Cache,
+        Handle,
+        Named,
+        Open as _,
+        PVec,
+        Preservable,
+        Preserved,
+        SharedU64, //
+    };
+    pub use kernel::prelude::*;
+}
+
+kpreserve_kho::crate_of_kpreserve!();

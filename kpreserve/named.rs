@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Objects with a name: how the next kernel finds the first handle.
+
+use core::ffi::CStr;
+use core::mem::ManuallyDrop;
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+
+use kernel::alloc::Flags;
+use kernel::prelude::*;
+use kpreserve_kho::{
+    refusal::Refusal,
+    Handle,
+    Ledger,
+    Preservable, //
+};
+use kpreserve_slab::{
+    Cache,
+    Preserved, //
+};
+
+use crate::abi::NameKind;
+use crate::dictionary::{
+    check_name,
+    Meaning, //
+};
+use crate::framework::Framework;
+use crate::global::framework;
+use crate::open::{
+    can_sleep,
+    check_entry,
+    open_cache, //
+};
+
+/// An object with a name, owned by whoever opened it.
+///
+/// Unlike that of a [`Preserved`], its drop does not free it: the object stays under its name, and
+/// the next open, in this boot or the next kernel, finds it. [`discard`](Self::discard) ends it.
+pub struct Named<T: Preservable> {
+    object: ManuallyDrop<Preserved<T>>,
+    framework: &'static Framework,
+}
+
+impl<T: Preservable> Named<T> {
+    /// Opens the object of that name, or makes it with `init`. `flags` must allow sleeping.
+    ///
+    /// All named objects of a type share one cache.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Open::open`](crate::Open::open), and what `init` returns; nothing is left
+    /// behind then.
+    pub fn open<E>(name: &CStr, init: impl Init<T, E>, flags: Flags) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        Self::open_in(framework()?, name, init, flags)
+    }
+
+    /// The same, in a framework that is named.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_in<E>(
+        framework: &'static Framework,
+        name: &CStr,
+        init: impl Init<T, E>,
+        flags: Flags,
+    ) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        can_sleep(flags)?;
+        let name = check_name(name)?;
+        let cache = object_cache::<T>(framework, flags)?;
+        let _pass = framework.gate().enter()?;
+        let object = framework.with_names(|names| {
+            if let Some(found) = names.dictionary.lookup(name).map_err(Refusal::report)? {
+                check_entry::<T>(names, &found.entry, NameKind::Object)?;
+                match cache.claim(Handle::from_raw(found.entry.value)) {
+                    Err(error) if error == ENOENT || error == ESTALE => {}
+                    other => return other,
+                }
+            }
+            let object = cache.alloc(init, flags)?;
+            names.make_room()?;
+            names.dictionary.insert(
+                name,
+                Meaning {
+                    kind: NameKind::Object,
+                    compatible: T::COMPATIBLE,
+                    version: T::VERSION,
+                    fingerprint: T::FINGERPRINT,
+                    value: object.handle().into_raw(),
+                    arena: 0,
+                },
+            )?;
+            Ok(object)
+        })?;
+        Ok(Self {
+            object: ManuallyDrop::new(object),
+            framework,
+        })
+    }
+
+    /// Ends the object: takes its name away, then frees it.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if the framework is frozen, EINVAL if the dictionary is refused; the object stays.
+    pub fn discard(self, name: &CStr) -> Result {
+        let name = check_name(name)?;
+        let _pass = self.framework.gate().enter()?;
+        self.framework.with_names(|names| {
+            let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
+            let found = found.ok_or(ENOENT)?;
+            if found.entry.value != self.object.handle().into_raw() {
+                return Err(EINVAL);
+            }
+            names.dictionary.remove(found);
+            Ok(())
+        })?;
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the object is taken once.
+        drop(unsafe { ManuallyDrop::take(&mut this.object) });
+        Ok(())
+    }
+}
+
+impl<T: Preservable> Deref for Named<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.object
+    }
+}
+
+impl<T: Preservable> DerefMut for Named<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.object
+    }
+}
+
+impl<T: Preservable> Drop for Named<T> {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, and not used afterwards.
+        let object = unsafe { ManuallyDrop::take(&mut self.object) };
+        let _ = object.park();
+    }
+}
+
+/// The cache that all named objects of a type share. It has a name that no user can give.
+fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> Result<Cache<T>> {
+    const PREFIX: &[u8] = b".object/";
+    let mut name = KVec::with_capacity(PREFIX.len() + T::COMPATIBLE.len(), flags)?;
+    name.extend_from_slice(PREFIX, flags)?;
+    name.extend_from_slice(T::COMPATIBLE.as_bytes(), flags)?;
+    let raw = open_cache::<T>(framework, &name, flags)?;
+    raw.share();
+    // SAFETY: the arena was made for `T`, or its fingerprint compared with that of `T`; and
+    // `share` has just counted this user.
+    Ok(unsafe { Cache::from_raw(raw) })
+}

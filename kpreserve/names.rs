@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What has a name: the arena table, the dictionary, and the caches that are up.
+
+use kernel::prelude::*;
+use kpreserve_kho::{
+    refusal::Refusal,
+    ArenaHandle,
+    ArenaKind,
+    ArenaSer,
+    Ledger,
+    Preservable,
+    SharedU64, //
+};
+use kpreserve_slab::RawCache;
+use kpreserve_vmalloc::{
+    PVec,
+    RawArea, //
+};
+
+use crate::abi::{
+    EntrySer,
+    ARENA_BUCKETS,
+    ARENA_ENTRIES,
+    ARENA_FIRST,
+    ARENA_STRINGS,
+    ARENA_TABLE, //
+};
+use crate::dictionary::Dictionary;
+use crate::framework::Framework;
+
+/// What a new arena is to hold.
+pub(crate) struct ArenaPlan {
+    pub(crate) kind: ArenaKind,
+    pub(crate) fingerprint: u64,
+    pub(crate) version: u32,
+    pub(crate) stride_bytes: u32,
+    pub(crate) slab_order: u8,
+    pub(crate) first_slot: u16,
+    pub(crate) nr_slots: u32,
+}
+
+impl ArenaPlan {
+    /// The plan of an area of `T`.
+    pub(crate) fn area<T: Preservable>() -> Self {
+        Self {
+            kind: ArenaKind::Area,
+            fingerprint: T::FINGERPRINT,
+            version: T::VERSION,
+            stride_bytes: size_of::<T>() as u32,
+            slab_order: 0,
+            first_slot: 0,
+            nr_slots: 0,
+        }
+    }
+}
+
+/// A cache that is up: open, or closed but kept for the next open in this boot.
+struct Up {
+    id: u32,
+    generation: u32,
+    cache: &'static RawCache,
+}
+
+/// The named part of an image.
+pub(crate) struct Names {
+    framework: &'static Framework,
+    arenas: PVec<ArenaSer>,
+    free_arenas: KVec<u32>,
+    pub(crate) dictionary: Dictionary,
+    caches: KVec<Up>,
+}
+
+impl Names {
+    /// Opens the arena table and the dictionary, which are made if the image has none yet.
+    ///
+    /// Cost: a few instructions an arena; nothing a name, nothing an object.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if a structure is refused, ENOMEM, EBUSY if the framework is frozen.
+    pub(crate) fn open(framework: &'static Framework) -> Result<Self> {
+        let head = framework.root().head();
+        let checked = head.arenas.snapshot().validate(framework.root_id(), ARENA_TABLE);
+        checked.map_err(Refusal::report)?;
+        let raw = RawArea::new(framework.open_arena(ARENA_TABLE)?, &head.arenas)?;
+        let mut arenas = PVec::<ArenaSer>::from_raw(raw)?;
+        make_own_arenas(framework, &mut arenas)?;
+
+        let mut free_arenas = KVec::new();
+        for id in (ARENA_FIRST as usize..arenas.len()).rev() {
+            if arenas.get(id).is_some_and(|arena| arena.kind == 0) {
+                free_arenas.push(id as u32, GFP_KERNEL)?;
+            }
+        }
+        let (active, idle) = buckets_ids(framework);
+        // A table that was cut while it was rebuilt, or not given back any more.
+        own::<SharedU64>(framework, &arenas, idle)?.truncate(0)?;
+        let dictionary = Dictionary::new(
+            head,
+            own::<EntrySer>(framework, &arenas, ARENA_ENTRIES)?,
+            own::<u8>(framework, &arenas, ARENA_STRINGS)?,
+            own::<SharedU64>(framework, &arenas, active)?,
+        )?;
+        Ok(Self {
+            framework,
+            arenas,
+            free_arenas,
+            dictionary,
+            caches: KVec::new(),
+        })
+    }
+
+    /// Doubles the dictionary's hash table if it is crowded.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY if the framework is frozen; the dictionary is as it was.
+    pub(crate) fn make_room(&mut self) -> Result {
+        if !self.dictionary.is_crowded() {
+            return Ok(());
+        }
+        let head = self.framework.root().head();
+        let (active, idle) = buckets_ids(self.framework);
+        let buckets = own::<SharedU64>(self.framework, &self.arenas, idle)?;
+        let next = u64::from(idle == ARENA_BUCKETS[1]);
+        let mut old = self
+            .dictionary
+            .rebuild(buckets, || head.active_buckets.store(next))?;
+        debug_assert_ne!(active, idle);
+        old.truncate(0)
+    }
+
+    /// Makes an arena: a record in the arena table, no runs yet. Nothing refers to it so far.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY if the framework is frozen.
+    pub(crate) fn make_arena(&mut self, plan: &ArenaPlan) -> Result<ArenaHandle<()>> {
+        let id = match self.free_arenas.pop() {
+            Some(id) => id,
+            None => {
+                let id = u32::try_from(self.arenas.len()).map_err(|_| ENOMEM)?;
+                // So that retiring it cannot fail.
+                let nr_free = self.free_arenas.len();
+                self.free_arenas.reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
+                self.arenas.push(free_record(0))?;
+                id
+            }
+        };
+        let record = self.arenas.get_mut(id as usize).ok_or(EINVAL)?;
+        let generation = record.generation.wrapping_add(1);
+        *record = plan.record(self.framework.root_id(), id, generation);
+        Ok(ArenaHandle::new(id, generation))
+    }
+
+    /// Ends an arena, which has no runs left and is not open.
+    pub(crate) fn retire_arena(&mut self, id: u32) {
+        if let Some(record) = self.arenas.get_mut(id as usize) {
+            *record = free_record(record.generation);
+            let _ = self.free_arenas.push_within_capacity(id);
+        }
+    }
+
+    /// Returns the descriptor that a handle names, checked.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if there is no such arena or its descriptor is refused, ENOENT if it has ended,
+    /// ESTALE if another one has taken its place.
+    pub(crate) fn arena<T>(&self, handle: ArenaHandle<T>) -> Result<&'static ArenaSer> {
+        if handle.id() < ARENA_FIRST {
+            return Err(EINVAL);
+        }
+        let record = record(&self.arenas, handle.id())?;
+        if record.kind == 0 {
+            return Err(ENOENT);
+        }
+        if record.generation != handle.generation() {
+            return Err(ESTALE);
+        }
+        let checked = record
+            .snapshot()
+            .validate(self.framework.root_id(), handle.id());
+        checked.map_err(Refusal::report)?;
+        Ok(record)
+    }
+
+    /// Returns the cache on an arena, which is brought up if it is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`arena`](Self::arena); EINVAL if the cache is refused; EBUSY, ENOMEM.
+    pub(crate) fn cache(&mut self, handle: ArenaHandle<()>) -> Result<&'static RawCache> {
+        let ser = self.arena(handle)?;
+        if let Some(up) = self.caches.iter().find(|up| up.id == handle.id()) {
+            if up.generation == handle.generation() {
+                return Ok(up.cache);
+            }
+        }
+        self.caches.reserve(1, GFP_KERNEL)?;
+        let arena = self.framework.open_arena(handle.id())?;
+        let cache = KBox::try_pin_init(RawCache::new(arena, ser), GFP_KERNEL)?;
+        // SAFETY: leaked, so it is never moved again.
+        let cache: &'static RawCache = KBox::leak(unsafe { Pin::into_inner_unchecked(cache) });
+        let up = Up {
+            id: handle.id(),
+            generation: handle.generation(),
+            cache,
+        };
+        self.caches.push(up, GFP_KERNEL)?;
+        Ok(cache)
+    }
+
+    /// Lets each cache do what it could not do where it came up.
+    pub(crate) fn work(&mut self) {
+        for up in self.caches.iter() {
+            up.cache.work();
+        }
+    }
+}
+
+impl ArenaPlan {
+    fn record(&self, root_id: u64, id: u32, generation: u32) -> ArenaSer {
+        let mut record = ArenaSer {
+            kind: self.kind as u32,
+            id,
+            fingerprint: self.fingerprint,
+            version: self.version,
+            stride_bytes: self.stride_bytes,
+            slab_order: self.slab_order,
+            reserved0: 0,
+            first_slot: self.first_slot,
+            nr_slots: self.nr_slots,
+            len: SharedU64::new(0),
+            generation,
+            reserved1: 0,
+            reserved2: 0,
+            check: 0,
+        };
+        record.check = record.checksum(root_id);
+        record
+    }
+}
+
+/// A record that may be given out; the generation of its last arena stays.
+fn free_record(generation: u32) -> ArenaSer {
+    ArenaSer {
+        kind: 0,
+        id: 0,
+        fingerprint: 0,
+        version: 0,
+        stride_bytes: 0,
+        slab_order: 0,
+        reserved0: 0,
+        first_slot: 0,
+        nr_slots: 0,
+        len: SharedU64::new(0),
+        generation,
+        reserved1: 0,
+        reserved2: 0,
+        check: 0,
+    }
+}
+
+/// Returns which of the two hash tables is in use, and which is not.
+fn buckets_ids(framework: &'static Framework) -> (u32, u32) {
+    let [first, second] = ARENA_BUCKETS;
+    if framework.root().head().active_buckets.load() == 1 {
+        (second, first)
+    } else {
+        (first, second)
+    }
+}
+
+/// Fills the arena table up to the first arena of a user, going on where a cut may have left it.
+fn make_own_arenas(framework: &'static Framework, arenas: &mut PVec<ArenaSer>) -> Result {
+    while arenas.len() < ARENA_FIRST as usize {
+        let id = arenas.len() as u32;
+        let plan = match id {
+            ARENA_ENTRIES => ArenaPlan::area::<EntrySer>(),
+            ARENA_STRINGS => ArenaPlan::area::<u8>(),
+            id if ARENA_BUCKETS.contains(&id) => ArenaPlan::area::<SharedU64>(),
+            _ => {
+                arenas.push(free_record(0))?;
+                continue;
+            }
+        };
+        arenas.push(plan.record(framework.root_id(), id, 1))?;
+    }
+    Ok(())
+}
+
+/// Opens an area of the framework's own.
+fn own<T: Preservable>(
+    framework: &'static Framework,
+    arenas: &PVec<ArenaSer>,
+    id: u32,
+) -> Result<PVec<T>> {
+    let record = record(arenas, id)?;
+    let checked = record.snapshot().validate(framework.root_id(), id);
+    checked.map_err(Refusal::report)?;
+    PVec::from_raw(RawArea::new(framework.open_arena(id)?, record)?)
+}
+
+/// Returns a record of the arena table.
+///
+/// # Errors
+///
+/// EINVAL if there is no such record.
+fn record(arenas: &PVec<ArenaSer>, id: u32) -> Result<&'static ArenaSer> {
+    let record: *const ArenaSer = arenas.get(id as usize).ok_or(EINVAL)?;
+    // SAFETY: elements of an area do not move, the arena table never shrinks, and the framework
+    // that owns it is never dropped. While an arena is open its record changes only in `len`,
+    // which is a `SharedU64`; it is overwritten only when the arena has ended.
+    Ok(unsafe { &*record })
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Opening by name, and by handle.
+
+use core::ffi::CStr;
+
+use kernel::alloc::Flags;
+use kernel::prelude::*;
+use kpreserve_kho::{
+    preservable::assert_preservable,
+    refusal::Refusal,
+    ArenaHandle,
+    ArenaKind,
+    Ledger,
+    Preservable, //
+};
+use kpreserve_slab::{
+    Cache,
+    Geometry,
+    RawCache, //
+};
+use kpreserve_vmalloc::{
+    Area,
+    PVec,
+    RawArea, //
+};
+
+use crate::abi::{
+    EntrySer,
+    NameKind, //
+};
+use crate::dictionary::{
+    check_name,
+    Meaning, //
+};
+use crate::framework::Framework;
+use crate::global::framework;
+use crate::names::{
+    ArenaPlan,
+    Names, //
+};
+
+/// What is opened by name: caches, areas, vectors.
+///
+/// Opening adopts what the previous kernel left under the name, or makes it if there is nothing.
+/// It is exclusive. Closing (dropping) gives nothing up: the contents stay, and are found by the
+/// next open, in this boot or the next kernel.
+///
+/// # Errors
+///
+/// Both functions:
+///
+/// - EPROBE_DEFER before the framework is up ([`open`](Self::open) only).
+/// - EINVAL if the name is empty or begins with a dot; ENAMETOOLONG beyond 255 bytes.
+/// - EBUSY if it is open, if the name stands for something of another kind, or if the framework is
+///   frozen.
+/// - EINVAL if what is there has another compatible string, or another layout at the same version;
+///   EOPNOTSUPP if it has another version. It is carried on.
+/// - EINVAL if what is there was refused: a [`Refusal`] was logged.
+/// - ENOMEM.
+pub trait Open: Sized {
+    /// Opens by name. `flags` must allow sleeping.
+    ///
+    /// Cost: one look-up, and a few instructions a run.
+    fn open(name: &CStr, flags: Flags) -> Result<Self> {
+        Self::open_in(framework()?, name, flags)
+    }
+
+    /// The same, in a framework that is named.
+    fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self>;
+}
+
+/// What is reached by a handle that is kept elsewhere, instead of a name: areas and vectors.
+///
+/// # Errors
+///
+/// Both functions of each pair: EPROBE_DEFER before the framework is up, EBUSY if it is frozen,
+/// ENOMEM; `adopt` also EINVAL for a handle that names no such area, ENOENT if the area was
+/// discarded, ESTALE if another took its place, EBUSY if it is open.
+pub trait Anonymous<T: Preservable>: Sized {
+    /// Makes an empty one, without a name.
+    fn create(flags: Flags) -> Result<Self> {
+        Self::create_in(framework()?, flags)
+    }
+
+    /// The same, in a framework that is named.
+    fn create_in(framework: &'static Framework, flags: Flags) -> Result<Self>;
+
+    /// Opens the one that a handle names.
+    fn adopt(handle: ArenaHandle<T>, flags: Flags) -> Result<Self> {
+        Self::adopt_in(framework()?, handle, flags)
+    }
+
+    /// The same, in a framework that is named.
+    fn adopt_in(
+        framework: &'static Framework,
+        handle: ArenaHandle<T>,
+        flags: Flags,
+    ) -> Result<Self>;
+}
+
+impl<T: Preservable> Open for Cache<T> {
+    fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self> {
+        let name = check_name(name)?;
+        let raw = open_cache::<T>(framework, name, flags)?;
+        raw.try_open()?;
+        // SAFETY: the arena was made for `T`, or its fingerprint compared with that of `T`; and
+        // `try_open` has just counted this user.
+        Ok(unsafe { Cache::from_raw(raw) })
+    }
+}
+
+/// Returns the cache of a name, which is made if there is none.
+pub(crate) fn open_cache<T: Preservable>(
+    framework: &'static Framework,
+    name: &[u8],
+    flags: Flags,
+) -> Result<&'static RawCache> {
+    const { assert_preservable::<T>() };
+    can_sleep(flags)?;
+    let _pass = framework.gate().enter()?;
+    framework.with_names(|names| {
+        let handle = match find::<T>(names, name, NameKind::Cache)? {
+            Some(handle) => handle,
+            None => {
+                let plan = cache_plan::<T>()?;
+                let handle = names.make_arena(&plan)?;
+                if let Err(error) = bind::<T>(names, name, NameKind::Cache, handle) {
+                    names.retire_arena(handle.id());
+                    return Err(error);
+                }
+                handle
+            }
+        };
+        names.cache(handle)
+    })
+}
+
+fn open_raw_area<T: Preservable>(
+    framework: &'static Framework,
+    name: &CStr,
+    flags: Flags,
+) -> Result<RawArea> {
+    const { assert_preservable::<T>() };
+    can_sleep(flags)?;
+    let name = check_name(name)?;
+    let _pass = framework.gate().enter()?;
+    framework.with_names(|names| {
+        let handle = match find::<T>(names, name, NameKind::Area)? {
+            Some(handle) => handle,
+            None => {
+                let handle = names.make_arena(&ArenaPlan::area::<T>())?;
+                if let Err(error) = bind::<T>(names, name, NameKind::Area, handle) {
+                    names.retire_arena(handle.id());
+                    return Err(error);
+                }
+                handle
+            }
+        };
+        raw_area(framework, names, handle)
+    })
+}
+
+fn raw_area(
+    framework: &'static Framework,
+    names: &mut Names,
+    handle: ArenaHandle<()>,
+) -> Result<RawArea> {
+    let ser = names.arena(handle)?;
+    RawArea::new(framework.open_arena(handle.id())?, ser)
+}
+
+fn create_raw_area<T: Preservable>(
+    framework: &'static Framework,
+    flags: Flags,
+) -> Result<RawArea> {
+    const { assert_preservable::<T>() };
+    can_sleep(flags)?;
+    let _pass = framework.gate().enter()?;
+    framework.with_names(|names| {
+        let handle = names.make_arena(&ArenaPlan::area::<T>())?;
+        raw_area(framework, names, handle).inspect_err(|_| names.retire_arena(handle.id()))
+    })
+}
+
+fn adopt_raw_area<T: Preservable>(
+    framework: &'static Framework,
+    handle: ArenaHandle<T>,
+    flags: Flags,
+) -> Result<RawArea> {
+    can_sleep(flags)?;
+    framework.with_names(|names| {
+        let ser = names.arena(handle)?;
+        if ser.kind != ArenaKind::Area as u32 {
+            return Err(EINVAL);
+        }
+        check_layout::<T>(ser.version, ser.fingerprint)?;
+        raw_area(framework, names, ArenaHandle::from_raw(handle.into_raw()))
+    })
+}
+
+macro_rules! open_areas {
+    ($($area:ident),*) => {$(
+        impl<T: Preservable> Open for $area<T> {
+            fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self> {
+                $area::from_raw(open_raw_area::<T>(framework, name, flags)?)
+            }
+        }
+
+        impl<T: Preservable> Anonymous<T> for $area<T> {
+            fn create_in(framework: &'static Framework, flags: Flags) -> Result<Self> {
+                $area::from_raw(create_raw_area::<T>(framework, flags)?)
+            }
+
+            fn adopt_in(
+                framework: &'static Framework,
+                handle: ArenaHandle<T>,
+                flags: Flags,
+            ) -> Result<Self> {
+                $area::from_raw(adopt_raw_area::<T>(framework, handle, flags)?)
+            }
+        }
+    )*};
+}
+
+open_areas!(Area, PVec);
+
+/// Finds what a name stands for, and checks that it is what `T` and `kind` say.
+///
+/// A name whose arena has ended stands for nothing.
+fn find<T: Preservable>(
+    names: &Names,
+    name: &[u8],
+    kind: NameKind,
+) -> Result<Option<ArenaHandle<()>>> {
+    let Some(found) = names.dictionary.lookup(name).map_err(Refusal::report)? else {
+        return Ok(None);
+    };
+    let entry = found.entry;
+    let handle = ArenaHandle::from_raw(entry.value);
+    match names.arena::<()>(handle) {
+        Err(error) if error == ENOENT || error == ESTALE => return Ok(None),
+        other => other?,
+    };
+    check_entry::<T>(names, &entry, kind)?;
+    Ok(Some(handle))
+}
+
+/// Checks that an entry stands for what `T` and `kind` say.
+///
+/// # Errors
+///
+/// EBUSY for another kind, EINVAL for another compatible string or layout, EOPNOTSUPP for another
+/// version.
+pub(crate) fn check_entry<T: Preservable>(
+    names: &Names,
+    entry: &EntrySer,
+    kind: NameKind,
+) -> Result {
+    if entry.kind != kind as u16 {
+        return Err(EBUSY);
+    }
+    if !names.dictionary.compatible_is(entry, T::COMPATIBLE) {
+        pr_err!(
+            "a name that was to be opened as \"{}\" stands for something else; carried on\n",
+            T::COMPATIBLE
+        );
+        return Err(EINVAL);
+    }
+    check_layout::<T>(entry.version, entry.fingerprint)
+}
+
+fn check_layout<T: Preservable>(version: u32, fingerprint: u64) -> Result {
+    if version != T::VERSION {
+        pr_err!(
+            "\"{}\": version is {}, this kernel knows {}; carried on, not used\n",
+            T::COMPATIBLE,
+            version,
+            T::VERSION
+        );
+        return Err(EOPNOTSUPP);
+    }
+    if fingerprint != T::FINGERPRINT {
+        pr_err!(
+            "\"{}\": layout of version {} is {:#x}, here {:#x}: a field changed without a new \
+             version; carried on, not used\n",
+            T::COMPATIBLE,
+            version,
+            fingerprint,
+            T::FINGERPRINT
+        );
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+/// Gives a name to an arena.
+fn bind<T: Preservable>(
+    names: &mut Names,
+    name: &[u8],
+    kind: NameKind,
+    handle: ArenaHandle<()>,
+) -> Result {
+    names.make_room()?;
+    names.dictionary.insert(
+        name,
+        Meaning {
+            kind,
+            compatible: T::COMPATIBLE,
+            version: T::VERSION,
+            fingerprint: T::FINGERPRINT,
+            value: handle.into_raw(),
+            arena: 0,
+        },
+    )
+}
+
+fn cache_plan<T: Preservable>() -> Result<ArenaPlan> {
+    let geometry = Geometry::of(size_of::<T>(), align_of::<T>())?;
+    Ok(ArenaPlan {
+        kind: ArenaKind::Cache,
+        fingerprint: T::FINGERPRINT,
+        version: T::VERSION,
+        stride_bytes: geometry.stride_bytes(),
+        slab_order: geometry.slab_order(),
+        first_slot: geometry.first_slot(),
+        nr_slots: geometry.nr_slots(),
+    })
+}
+
+/// Opening takes locks and may grow areas.
+pub(crate) fn can_sleep(flags: Flags) -> Result {
+    if flags.contains(GFP_KERNEL) {
+        Ok(())
+    } else {
+        Err(EINVAL)
+    }
+}

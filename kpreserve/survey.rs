@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Looking at the image of the previous kernel without touching it.
+
+use kernel::prelude::*;
+use kpreserve_kho::{
+    refusal::Relation,
+    run::Incoming,
+    sort::heap_sort,
+    validate::{
+        expect,
+        expect_equal, //
+    },
+    Machine,
+    PageRun,
+    Phys,
+    Refusal,
+    RunSer,
+    Seen, //
+};
+
+use crate::abi::{
+    COMPATIBLE,
+    NR_TABLES,
+    OWNER_TABLE, //
+};
+use crate::root::Root;
+
+/// The owner that a survey gives to the root page, which stands in no table.
+pub(crate) const OWNER_ROOT: u32 = 0;
+
+/// Whose a run is, and where that is recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag {
+    pub(crate) owner: u32,
+    pub(crate) index: u32,
+    pub(crate) place: u32,
+}
+
+/// A set of places of the run table.
+pub(crate) struct Places {
+    words: KVVec<u64>,
+}
+
+impl Places {
+    fn none(nr_places: usize) -> Result<Self> {
+        let words = KVVec::from_elem(0, nr_places.div_ceil(64), GFP_KERNEL)?;
+        Ok(Self { words })
+    }
+
+    fn insert(&mut self, place: u32) {
+        if let Some(word) = self.words.get_mut((place / 64) as usize) {
+            *word |= 1 << (place % 64);
+        }
+    }
+
+    /// Returns whether the place belongs to the set.
+    pub(crate) fn contains(&self, place: u32) -> bool {
+        self.words
+            .get((place / 64) as usize)
+            .is_some_and(|word| word & (1 << (place % 64)) != 0)
+    }
+}
+
+/// What a survey found.
+pub(crate) struct Survey {
+    pub(crate) root: Root,
+    /// Every run that passed, none overlapping with another: the root page, the blocks of the run
+    /// table in order, then the others.
+    pub(crate) runs: KVVec<(PageRun<Incoming>, Tag)>,
+    pub(crate) free_places: Places,
+    pub(crate) nr_blocks: usize,
+    pub(crate) nr_places: usize,
+    /// The owners that a refused entry names.
+    pub(crate) refused: KVVec<u32>,
+}
+
+/// Finds the image of the previous kernel and checks it, down to the struct page of each run.
+///
+/// An entry that is refused costs its owner the use of its arena, and nobody else anything.
+///
+/// # Errors
+///
+/// ENOENT if there is no image; EBUSY if this boot has taken it already; EINVAL, EOPNOTSUPP if the
+/// root page, or a block of the run table, is refused; ENOMEM.
+pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
+    let (phys, _size_bytes) = machine.retrieve_subtree(COMPATIBLE)?;
+    if machine.probe(phys) == Seen::NotPreserved {
+        pr_err!(
+            "the root page at {:#x} was restored already in this boot; a kernel adopts an image \
+             only once\n",
+            phys.get()
+        );
+        return Err(EBUSY);
+    }
+    let refuse = |refusal: Refusal| refusal.report();
+    let page = PageRun::incoming(machine, phys, 0, "RootSer", phys.get()).map_err(refuse)?;
+    let root = Root::validate(&page).map_err(refuse)?;
+
+    let mut runs = KVVec::new();
+    let tag = Tag {
+        owner: OWNER_ROOT,
+        index: 0,
+        place: 0,
+    };
+    runs.push((page, tag), GFP_KERNEL)?;
+
+    let (nr_blocks, nr_places) = survey_blocks(machine, root, &mut runs).map_err(|e| e.report())?;
+    let mut survey = Survey {
+        root,
+        runs,
+        free_places: Places::none(NR_TABLES + nr_places)?,
+        nr_blocks,
+        nr_places,
+        refused: KVVec::new(),
+    };
+    let mut place = NR_TABLES as u32;
+    for block in 1..=nr_blocks {
+        place = survey_entries(machine, &mut survey, block, place)?;
+    }
+    refuse_overlaps(&mut survey)?;
+    Ok(survey)
+}
+
+/// Why the blocks could not be surveyed.
+enum BlockError {
+    Refused(Refusal),
+    NoMemory,
+}
+
+impl BlockError {
+    fn report(self) -> Error {
+        match self {
+            BlockError::Refused(refusal) => refusal.report(),
+            BlockError::NoMemory => ENOMEM,
+        }
+    }
+}
+
+impl From<Refusal> for BlockError {
+    fn from(refusal: Refusal) -> Self {
+        BlockError::Refused(refusal)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for BlockError {
+    fn from(_: kernel::alloc::AllocError) -> Self {
+        BlockError::NoMemory
+    }
+}
+
+/// Appends the blocks of the run table to `runs`; returns how many there are, and their places.
+fn survey_blocks(
+    machine: &'static dyn Machine,
+    root: Root,
+    runs: &mut KVVec<(PageRun<Incoming>, Tag)>,
+) -> Result<(usize, usize), BlockError> {
+    let mut nr_places = 0;
+    for index in 0..NR_TABLES {
+        let at = index as u64;
+        let entry = root.table_at(index);
+        if entry.is_free() {
+            return Ok((index, nr_places));
+        }
+        let entry = entry.validate(root.id(), at)?;
+        expect_equal("RunSer", "owner", at, entry.owner.into(), OWNER_TABLE.into())?;
+        expect_equal("RunSer", "index", at, entry.index.into(), at)?;
+        let run = PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at)?;
+        nr_places += run.size_bytes() / size_of::<RunSer>();
+        let tag = Tag {
+            owner: OWNER_TABLE,
+            index: entry.index,
+            place: index as u32,
+        };
+        runs.push((run, tag), GFP_KERNEL)?;
+    }
+    Ok((NR_TABLES, nr_places))
+}
+
+/// Appends the runs that a block names; `block` is its position in `survey.runs`, `place` the
+/// place of its first entry. Returns the place after its last.
+fn survey_entries(
+    machine: &'static dyn Machine,
+    survey: &mut Survey,
+    block: usize,
+    place: u32,
+) -> Result<u32> {
+    let root_id = survey.root.id();
+    let Some((entries, nr_entries)) = survey.runs.get(block).map(|(run, _)| {
+        let nr_entries = run.size_bytes() / size_of::<RunSer>();
+        (run.memory().cast::<RunSer>(), nr_entries)
+    }) else {
+        return Ok(place);
+    };
+    let mut place = place;
+    for i in 0..nr_entries {
+        // SAFETY: `i` counts entries inside the run.
+        let at = unsafe { entries.add(i) };
+        // SAFETY: preserved memory that nobody writes; any bytes are a valid entry.
+        let entry = unsafe { at.read() };
+        if entry.is_free() {
+            survey.free_places.insert(place);
+        } else {
+            match survey_run(machine, root_id, entry, place) {
+                Ok(found) => survey.runs.push(found, GFP_KERNEL)?,
+                Err(refusal) => {
+                    let _ = refusal.report();
+                    survey.refused.push(entry.owner, GFP_KERNEL)?;
+                }
+            }
+        }
+        place = place.saturating_add(1);
+    }
+    Ok(place)
+}
+
+fn survey_run(
+    machine: &'static dyn Machine,
+    root_id: u64,
+    entry: RunSer,
+    place: u32,
+) -> Result<(PageRun<Incoming>, Tag), Refusal> {
+    let at = u64::from(place);
+    let entry = entry.validate(root_id, at)?;
+    let owner = entry.owner;
+    let is_user = owner != OWNER_ROOT && owner != OWNER_TABLE;
+    expect("RunSer", "owner", at, owner.into(), 1, Relation::AtLeast, is_user)?;
+    let run = PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at)?;
+    let tag = Tag {
+        owner,
+        index: entry.index,
+        place,
+    };
+    Ok((run, tag))
+}
+
+/// Takes out every run that overlaps with one before it, in the order of addresses, and the one
+/// before it as well; the root page and the blocks of the table stay.
+fn refuse_overlaps(survey: &mut Survey) -> Result {
+    let mut order: KVVec<(Phys, u64, usize)> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
+    for (i, (run, _)) in survey.runs.iter().enumerate() {
+        order.push((run.phys(), run.size_bytes() as u64, i), GFP_KERNEL)?;
+    }
+    heap_sort(&mut order, |a, b| (a.0, a.2) < (b.0, b.2));
+
+    let mut out = KVVec::new();
+    // Of the runs so far, the one that reaches furthest.
+    let mut furthest = (Phys::NULL, 0, 0);
+    for &(phys, size_bytes, i) in order.iter() {
+        if phys.get() < furthest.1 {
+            let refusal = Refusal {
+                structure: "RunSer",
+                field: "phys",
+                at: phys.get(),
+                found: phys.get(),
+                expected: Phys::get(furthest.0),
+                relation: Relation::ApartFrom,
+            };
+            let _ = refusal.report();
+            out.push(i, GFP_KERNEL)?;
+            out.push(furthest.2, GFP_KERNEL)?;
+        }
+        let end = phys.get().saturating_add(size_bytes);
+        if end > furthest.1 {
+            furthest = (phys, end, i);
+        }
+    }
+    if out.is_empty() {
+        return Ok(());
+    }
+    heap_sort(&mut out, |a, b| a < b);
+    let mut kept = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
+    let runs = core::mem::replace(&mut survey.runs, KVVec::new());
+    for (i, (run, tag)) in runs.into_iter().enumerate() {
+        let is_frame = tag.owner == OWNER_ROOT || tag.owner == OWNER_TABLE;
+        if !is_frame && out.binary_search(&i).is_ok() {
+            survey.refused.push(tag.owner, GFP_KERNEL)?;
+        } else {
+            kept.push((run, tag), GFP_KERNEL)?;
+        }
+    }
+    survey.runs = kept;
+    Ok(())
+}
