@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Stands in for rust/kernel/lib.rs.
+//!
+//! The shared sources say `use kernel::...`; Kbuild gives them the real crate, Cargo this one. It
+//! mirrors the paths and signatures that they use, and no more, so that what compiles here compiles
+//! there. What only a host needs stands in files of its own:
+//!
+//! | file | host-only extra |
+//! | --- | --- |
+//! | [`fault`] | lets the n-th allocation of a thread fail |
+//! | [`observe`] | tells an observer of each atomic store before it happens |
+//! | [`context`] | panics where the kernel would sleep while it must not |
+//! | [`print::take_log`] | what a thread has logged |
+
+pub mod alloc;
+pub mod build_assert;
+pub mod context;
+pub mod error;
+pub mod fault;
+pub mod ffi;
+pub mod fmt;
+pub mod init;
+pub mod observe;
+pub mod page;
+pub mod prelude;
+pub mod print;
+pub mod str;
+pub mod sync;
+pub mod types;
+
+#[doc(hidden)]
+pub const __LOG_PREFIX: &[u8] = b"kernel\0";
