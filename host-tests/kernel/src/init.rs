@@ -41,11 +41,12 @@ pub trait InPlaceInit<T>: Sized {
     where
         Error: From<E>,
     {
-        // SAFETY: `slot` is initialised if and only if the inner initialiser succeeded, and it is
-        // pinned as the outer caller promises.
-        let init = unsafe {
-            pin_init_from_closure(|slot| init.__pinned_init(slot).map_err(|e| Error::from(e)))
+        let inner = |slot: *mut T| {
+            // SAFETY: `slot` is valid and pinned, as the caller of the closure promises.
+            unsafe { init.__pinned_init(slot) }.map_err(|e| Error::from(e))
         };
+        // SAFETY: `slot` is initialised if and only if the inner initialiser succeeded.
+        let init = unsafe { pin_init_from_closure(inner) };
         Self::try_pin_init(init, flags)
     }
 
@@ -67,9 +68,12 @@ pub trait InPlaceInit<T>: Sized {
     where
         Error: From<E>,
     {
+        let inner = |slot: *mut T| {
+            // SAFETY: `slot` is valid, as the caller of the closure promises.
+            unsafe { init.__init(slot) }.map_err(|e| Error::from(e))
+        };
         // SAFETY: `slot` is initialised if and only if the inner initialiser succeeded.
-        let init =
-            unsafe { init_from_closure(|slot| init.__init(slot).map_err(|e| Error::from(e))) };
+        let init = unsafe { init_from_closure(inner) };
         Self::try_init(init, flags)
     }
 }

@@ -67,6 +67,7 @@ pub fn call_printk(level: Level, prefix: &[u8], args: fmt::Arguments<'_>) {
 
 #[doc(hidden)]
 #[macro_export]
+#[allow(clippy::crate_in_macro_def)]
 macro_rules! print_macro (
     ($level:ident, $($arg:tt)+) => (
         $crate::print::call_printk(

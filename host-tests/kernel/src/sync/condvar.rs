@@ -6,10 +6,7 @@ use core::ffi::CStr;
 use core::pin::Pin;
 use std::sync::PoisonError;
 
-use pin_init::{
-    init_from_closure,
-    PinInit, //
-};
+use pin_init::PinInit;
 
 use super::lock::{
     Backend,
@@ -37,13 +34,8 @@ pub struct CondVar {
 impl CondVar {
     /// Makes a condition.
     pub fn new(_name: &'static CStr, _key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
-        // SAFETY: the closure writes the slot and cannot fail.
-        unsafe {
-            init_from_closure(|slot: *mut Self| {
-                slot.write(Self::default());
-                Ok::<(), core::convert::Infallible>(())
-            })
-        }
+        // A value is an initialiser of itself.
+        Self::default()
     }
 
     /// Unlocks, waits for a notification, locks again. May wake up without reason.

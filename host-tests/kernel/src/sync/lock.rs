@@ -60,12 +60,18 @@ impl<T, B: Backend> Lock<T, B> {
             let data = unsafe { &raw mut (*slot).data };
             // SAFETY: `data` is valid for writes and pinned with the lock.
             unsafe { t.__pinned_init(data.cast()) }?;
-            // SAFETY: as above.
-            unsafe { (&raw mut (*slot).name).write(name) };
-            // SAFETY: as above.
-            unsafe { (&raw mut (*slot).owner).write(std::sync::Mutex::new(None)) };
-            // SAFETY: as above.
-            unsafe { (&raw mut (*slot).released).write(std::sync::Condvar::new()) };
+            // SAFETY: as for `data`.
+            let at = unsafe { &raw mut (*slot).name };
+            // SAFETY: valid for writes.
+            unsafe { at.write(name) };
+            // SAFETY: as for `data`.
+            let at = unsafe { &raw mut (*slot).owner };
+            // SAFETY: valid for writes.
+            unsafe { at.write(std::sync::Mutex::new(None)) };
+            // SAFETY: as for `data`.
+            let at = unsafe { &raw mut (*slot).released };
+            // SAFETY: valid for writes.
+            unsafe { at.write(std::sync::Condvar::new()) };
             Ok(())
         };
         // SAFETY: on success every field that has a size was written; the first write is the only
@@ -158,8 +164,10 @@ impl<'a, T: ?Sized, B: Backend> Guard<'a, T, B> {
 
     /// Returns the value, pinned.
     pub fn as_mut(&mut self) -> Pin<&mut T> {
-        // SAFETY: the guard proves that nobody else reaches the value, which never moves.
-        unsafe { Pin::new_unchecked(&mut *self.lock.data.get()) }
+        // SAFETY: the guard proves that nobody else reaches the value.
+        let data = unsafe { &mut *self.lock.data.get() };
+        // SAFETY: the value never moves, since the lock does not.
+        unsafe { Pin::new_unchecked(data) }
     }
 
     pub(super) fn do_unlocked<U>(&mut self, f: impl FnOnce() -> U) -> U {

@@ -65,7 +65,7 @@ pub trait AtomicArithmeticOps: AtomicImpl {
 }
 
 macro_rules! basic {
-    ($repr:ty, $delta:ty, $atomic:ty) => {
+    ($repr:ty, $delta:ty, $atomic:ty, $into:expr, $from:expr) => {
         impl private::Sealed for $repr {}
 
         impl AtomicImpl for $repr {
@@ -74,19 +74,19 @@ macro_rules! basic {
             unsafe fn load(at: *mut Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
-                atomic.load(ordering) as Self
+                $from(atomic.load(ordering))
             }
 
             unsafe fn store(at: *mut Self, v: Self, ordering: Ordering) {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
-                atomic.store(v as _, ordering);
+                atomic.store($into(v), ordering);
             }
 
             unsafe fn swap(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
-                atomic.swap(v as _, ordering) as Self
+                $from(atomic.swap($into(v), ordering))
             }
 
             unsafe fn compare_exchange(
@@ -98,9 +98,9 @@ macro_rules! basic {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
                 atomic
-                    .compare_exchange(old as _, new as _, ordering, on_failure(ordering))
-                    .map(|v| v as Self)
-                    .map_err(|v| v as Self)
+                    .compare_exchange($into(old), $into(new), ordering, on_failure(ordering))
+                    .map($from)
+                    .map_err($from)
             }
         }
     };
@@ -124,11 +124,41 @@ macro_rules! arithmetic {
     )*};
 }
 
-basic!(i8, (), AtomicI8);
-basic!(i16, (), AtomicI16);
-basic!(i32, i32, AtomicI32);
-basic!(i64, i64, AtomicI64);
-basic!(*const c_void, isize, AtomicPtr<c_void>);
+basic!(
+    i8,
+    (),
+    AtomicI8,
+    core::convert::identity,
+    core::convert::identity
+);
+basic!(
+    i16,
+    (),
+    AtomicI16,
+    core::convert::identity,
+    core::convert::identity
+);
+basic!(
+    i32,
+    i32,
+    AtomicI32,
+    core::convert::identity,
+    core::convert::identity
+);
+basic!(
+    i64,
+    i64,
+    AtomicI64,
+    core::convert::identity,
+    core::convert::identity
+);
+basic!(
+    *const c_void,
+    isize,
+    AtomicPtr<c_void>,
+    <*const c_void>::cast_mut,
+    <*mut c_void>::cast_const
+);
 
 arithmetic! {
     i32, AtomicI32;
