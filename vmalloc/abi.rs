@@ -3,8 +3,8 @@
 //! What an area leaves for the next kernel. Text: Documentation/abi.rst.
 //!
 //! This interface is a contract. An area has no structure of its own: its descriptor is the
-//! [`ArenaSer`] of kind [`ArenaKind::Area`](kpreserve_kho::ArenaKind::Area), its list of runs are
-//! the [`RunSer`](kpreserve_kho::RunSer)s that name it as their owner. What is added here is the
+//! [`ArenaSer`] of kind [`ArenaKind::Area`], its list of runs are the
+//! [`RunSer`](kpreserve_kho::RunSer)s that name it as their owner. What is added here is the
 //! meaning:
 //!
 //! - the runs, in the order of `RunSer::index`, are numbered 0, 1, 2, ... without a gap; they may

@@ -73,8 +73,8 @@ impl<T: Preservable> Area<T> {
     ///
     /// # Errors
     ///
-    /// As from [`from_arena`](Self::from_arena) and [`resize`](Self::resize); the arena is closed then, without
-    /// runs, and whoever made its record retires it.
+    /// As from [`from_arena`](Self::from_arena) and [`resize`](Self::resize); the arena is closed
+    /// then, without runs, and whoever made its record retires it.
     pub fn with_len(arena: Arena, ser: &'static ArenaSer, len: usize) -> Result<Self> {
         let mut area = Self::from_arena(arena, ser)?;
         area.resize(len)?;

@@ -41,9 +41,6 @@
 
 #![cfg_attr(not(CONFIG_RUST), no_std)]
 
-#[cfg(not(CONFIG_RUST))]
-extern crate pin_init as pinned_init;
-
 pub mod abi;
 pub mod area;
 pub mod chunks;

@@ -64,8 +64,8 @@ unsafe impl Sync for Tail {}
 /// An area without its element type: an [`Arena`] of which each run holds as many elements as fit,
 /// and the descriptor that says how large an element is and how many have been published.
 ///
-/// [`Area`](crate::Area) and [`PVec`](crate::PVec) wrap it. Dropping it closes the area: its runs go
-/// back to the framework, preserved and recorded as they are, and the next open finds them.
+/// [`Area`](crate::Area) and [`PVec`](crate::PVec) wrap it. Dropping it closes the area: its runs
+/// go back to the framework, preserved and recorded as they are, and the next open finds them.
 /// [`discard`](Self::discard) is what frees them.
 ///
 /// # Invariants
@@ -74,7 +74,7 @@ unsafe impl Sync for Tail {}
 ///   it holds at `stride`, and with its memory.
 /// - `len` is at most the directory's capacity, and is what `ser.len` says.
 /// - Bytes of elements from `len` on are zero, unless the element is in `stale`.
-/// - `tail` is [`Tail::NONE`], or the place behind the last published element, with the number of
+/// - `tail` is not known, or the place behind the last published element, with the number of
 ///   elements that fit into the rest of its run.
 /// - Unless `retired`, the record `ser` belongs to `arena`.
 pub struct RawArea {
@@ -100,9 +100,12 @@ impl RawArea {
     /// # Errors
     ///
     /// EINVAL if the descriptor and the runs make no area: kind, stride, run numbers 0, 1, 2, ...,
-    /// run sizes, length; the [`Refusal`](kpreserve_kho::Refusal) is logged. ENOMEM for the directory. The runs were given
-    /// back by [`Ledger::close`](kpreserve_kho::Ledger::close) then, and the record is untouched; whoever made a record for a new area
-    /// retires it.
+    /// run sizes, length; the [`Refusal`] is logged. ENOMEM for the directory. The runs were given
+    /// back by [`Ledger::close`] then, and the record is untouched; whoever made a record for a
+    /// new area retires it.
+    ///
+    /// [`Refusal`]: kpreserve_kho::Refusal
+    /// [`Ledger::close`]: kpreserve_kho::Ledger::close
     pub fn new(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
         match Self::read(&arena, ser) {
             Ok((directory, stride, len)) => {
