@@ -52,8 +52,8 @@ pub fn init(module: &'static ThisModule, begin_anew: bool) -> Result {
     pr_info!(
         "generation {}: {} runs ({} KiB) adopted, {} names\n",
         stats.generation,
-        stats.nr_runs_waiting,
-        stats.nr_pages_waiting * 4,
+        stats.nr_runs_inherited,
+        stats.nr_pages_inherited * 4,
         stats.nr_names
     );
     Ok(())

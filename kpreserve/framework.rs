@@ -35,6 +35,8 @@ use crate::table::RunTable;
 pub struct Framework {
     machine: &'static dyn Machine,
     root: Root,
+    /// Runs and pages that the previous kernel left to us.
+    inherited: (usize, usize),
     #[pin]
     gate: Gate,
     #[pin]
@@ -62,7 +64,11 @@ pub struct Stats {
     pub generation: u64,
     /// Runs in the run table, the table's own and the root page included: as many as KHO keys.
     pub nr_keys: usize,
-    /// Inherited runs that nobody has opened.
+    /// Runs that this kernel inherited, the table's own and the root page not included.
+    pub nr_runs_inherited: usize,
+    /// Their pages.
+    pub nr_pages_inherited: usize,
+    /// Runs that nobody has open.
     pub nr_runs_waiting: usize,
     /// Their pages.
     pub nr_pages_waiting: usize,
@@ -93,6 +99,8 @@ impl Framework {
             );
             return Err(EOPNOTSUPP);
         }
+        // Room for the framework first: after the adoption nothing may fail.
+        let place = KBox::<Self>::new_uninit(GFP_KERNEL)?;
         let adopted = match adopt(machine) {
             Err(error) if error == ENOENT => begin(machine)?,
             Err(error)
@@ -105,17 +113,17 @@ impl Framework {
             other => other?,
         };
         let Adopted { root, table, pool } = adopted;
-        let framework = KBox::pin_init(
-            pin_init!(Self {
-                machine,
-                root,
-                gate <- Gate::new(),
-                names <- new_mutex!(None, "kpreserve_names"),
-                pool <- new_mutex!(pool, "kpreserve_pool"),
-                table <- new_mutex!(table, "kpreserve_table"),
-            }),
-            GFP_KERNEL,
-        )?;
+        let inherited = pool.waiting();
+        let init = try_pin_init!(Self {
+            machine,
+            root,
+            inherited,
+            gate <- Gate::new(),
+            names <- new_mutex!(None, "kpreserve_names"),
+            pool <- new_mutex!(pool, "kpreserve_pool"),
+            table <- new_mutex!(table, "kpreserve_table"),
+        }? Error);
+        let framework = place.write_pin_init(init)?;
         // SAFETY: leaked, so it is never moved again.
         let framework: &'static Self = KBox::leak(unsafe { Pin::into_inner_unchecked(framework) });
         framework.root.head().generation.fetch_add(1);
@@ -145,6 +153,8 @@ impl Framework {
             generation: self.root.head().generation.load(),
             // The root page is in no table.
             nr_keys: self.table.lock().nr_runs() + 1,
+            nr_runs_inherited: self.inherited.0,
+            nr_pages_inherited: self.inherited.1,
             nr_runs_waiting,
             nr_pages_waiting,
             nr_names: self.root.head().nr_names.load(),
