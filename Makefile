@@ -2,7 +2,7 @@
 #
 # For people. The kernel's build system reads Kbuild instead. The work is done by xtask/.
 
-XTASK := cargo run -q --release --locked -p xtask --
+XTASK := cargo run -q --release -p xtask --
 
 .PHONY: help demo test test-host test-vm bench check modules clean
 

@@ -29,7 +29,7 @@ pub(crate) fn make(checkout: &Checkout) -> Result<PathBuf> {
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
             "-C target-feature=+crt-static -C strip=symbols",
         )
-        .args(["build", "--release", "--locked", "-p", "kpreserve-agent"])
+        .args(["build", "--release", "-p", "kpreserve-agent"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(&folder);
     run::logged(&mut stage, &log, &mut build).context("the test machine's agent does not build")?;

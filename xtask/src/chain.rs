@@ -167,7 +167,7 @@ fn cmdline(scenario: &Scenario, index: usize) -> String {
     let kunit = u8::from(index == 0 && !scenario.kunit.is_empty());
     let words = [
         CMDLINE.to_owned(),
-        format!("kunit.enable={kunit}"),
+        format!("kunit.enable={kunit} kunit.autorun={kunit}"),
         format!("kpreserve.scenario={}", scenario.name),
         format!("kpreserve.gen={}", index + 1),
         scenario.cmdline.clone(),

@@ -25,12 +25,9 @@ fn workspace(checkout: &Checkout) -> Result<Tally> {
     let _ = std::fs::remove_file(&path);
     let mut log = run::open_log(&path)?;
     let mut command = cargo();
-    command.current_dir(checkout.folder()).args([
-        "test",
-        "--workspace",
-        "--locked",
-        "--no-fail-fast",
-    ]);
+    command
+        .current_dir(checkout.folder())
+        .args(["test", "--workspace", "--no-fail-fast"]);
     let mut tally = Tally::default();
     let mut failing = false;
     let succeeded = run::lines(&mut command, |line| {
@@ -72,7 +69,7 @@ fn example(checkout: &Checkout, name: &str) -> Result<Tally> {
     let mut command = cargo();
     command
         .current_dir(checkout.folder())
-        .args(["run", "-q", "--release", "--locked", "-p", "host-tests"])
+        .args(["run", "-q", "--release", "-p", "host-tests"])
         .args(["--example", name]);
     let succeeded = run::lines(&mut command, |line| {
         match line {
