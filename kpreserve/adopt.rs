@@ -58,6 +58,7 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
         nr_blocks,
         nr_places,
         refused,
+        ..
     } = survey(machine)?;
 
     // All memory that is needed later is had before the point of no return.

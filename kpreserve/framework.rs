@@ -24,6 +24,7 @@ use crate::adopt::{
 use crate::names::Names;
 use crate::pool::Pool;
 use crate::root::Root;
+use crate::survey::survey;
 use crate::table::RunTable;
 
 /// The framework of this boot.
@@ -93,10 +94,7 @@ impl Framework {
     /// not the first owner after it.
     pub fn boot(machine: &'static dyn Machine, if_refused: IfRefused) -> Result<&'static Self> {
         if !machine.is_enabled() {
-            pr_err!(
-                "Kexec Handover is off: boot with kho=on (and CONFIG_KEXEC_HANDOVER=y); if a \
-                 previous kernel handed memory over, it stays locked away until a boot with kho=on\n"
-            );
+            say_what_is_locked_away(machine);
             return Err(EOPNOTSUPP);
         }
         // Room for the framework first: after the adoption nothing may fail.
@@ -243,6 +241,18 @@ impl Ledger for Framework {
 
     fn gate(&self) -> &Gate {
         &self.gate
+    }
+}
+
+/// Handover is off: says how to turn it on, and what a previous kernel left for nothing.
+fn say_what_is_locked_away(machine: &'static dyn Machine) {
+    pr_err!("Kexec Handover is off: boot with kho=on, on a kernel with CONFIG_KEXEC_HANDOVER=y\n");
+    if let Ok(survey) = survey(machine) {
+        let size_bytes: usize = survey.runs.iter().map(|(run, _)| run.size_bytes()).sum();
+        pr_err!(
+            "{} KiB that the previous kernel handed over stay locked away until a boot with kho=on\n",
+            size_bytes / 1024
+        );
     }
 }
 

@@ -62,6 +62,9 @@ impl Places {
     }
 }
 
+/// Refusals that are logged one by one; of more, only the number.
+const NR_REPORTED_MAX: usize = 8;
+
 /// What a survey found.
 pub(crate) struct Survey {
     pub(crate) root: Root,
@@ -73,6 +76,19 @@ pub(crate) struct Survey {
     pub(crate) nr_places: usize,
     /// The owners that a refused entry names.
     pub(crate) refused: KVVec<u32>,
+    nr_refusals: usize,
+}
+
+impl Survey {
+    /// Notes that an entry of `owner` was refused.
+    fn refuse(&mut self, owner: u32, refusal: Refusal) -> Result {
+        self.nr_refusals += 1;
+        if self.nr_refusals <= NR_REPORTED_MAX {
+            let _ = refusal.report();
+        }
+        self.refused.push(owner, GFP_KERNEL)?;
+        Ok(())
+    }
 }
 
 /// Finds the image of the previous kernel and checks it, down to the struct page of each run.
@@ -113,12 +129,16 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
         nr_blocks,
         nr_places,
         refused: KVVec::new(),
+        nr_refusals: 0,
     };
     let mut place = NR_TABLES as u32;
     for block in 1..=nr_blocks {
         place = survey_entries(machine, &mut survey, block, place)?;
     }
     refuse_overlaps(&mut survey)?;
+    if survey.nr_refusals > NR_REPORTED_MAX {
+        pr_err!("{} entries of the run table were refused in all\n", survey.nr_refusals);
+    }
     Ok(survey)
 }
 
@@ -203,10 +223,7 @@ fn survey_entries(
         } else {
             match survey_run(machine, root_id, entry, place) {
                 Ok(found) => survey.runs.push(found, GFP_KERNEL)?,
-                Err(refusal) => {
-                    let _ = refusal.report();
-                    survey.refused.push(entry.owner, GFP_KERNEL)?;
-                }
+                Err(refusal) => survey.refuse(entry.owner, refusal)?,
             }
         }
         place = place.saturating_add(1);
@@ -243,22 +260,21 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
     }
     heap_sort(&mut order, |a, b| (a.0, a.2) < (b.0, b.2));
 
-    let mut out = KVVec::new();
+    let mut out: KVVec<(usize, Refusal)> = KVVec::new();
     // Of the runs so far, the one that reaches furthest.
     let mut furthest = (Phys::NULL, 0, 0);
     for &(phys, size_bytes, i) in order.iter() {
         if phys.get() < furthest.1 {
-            let refusal = Refusal {
+            let between = |at: Phys, other: Phys| Refusal {
                 structure: "RunSer",
                 field: "phys",
-                at: phys.get(),
-                found: phys.get(),
-                expected: Phys::get(furthest.0),
+                at: at.get(),
+                found: at.get(),
+                expected: other.get(),
                 relation: Relation::ApartFrom,
             };
-            let _ = refusal.report();
-            out.push(i, GFP_KERNEL)?;
-            out.push(furthest.2, GFP_KERNEL)?;
+            out.push((i, between(phys, furthest.0)), GFP_KERNEL)?;
+            out.push((furthest.2, between(furthest.0, phys)), GFP_KERNEL)?;
         }
         let end = phys.get().saturating_add(size_bytes);
         if end > furthest.1 {
@@ -268,15 +284,18 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
     if out.is_empty() {
         return Ok(());
     }
-    heap_sort(&mut out, |a, b| a < b);
+    heap_sort(&mut out, |a, b| a.0 < b.0);
     let mut kept = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
     let runs = core::mem::replace(&mut survey.runs, KVVec::new());
     for (i, (run, tag)) in runs.into_iter().enumerate() {
         let is_frame = tag.owner == OWNER_ROOT || tag.owner == OWNER_TABLE;
-        if !is_frame && out.binary_search(&i).is_ok() {
-            survey.refused.push(tag.owner, GFP_KERNEL)?;
-        } else {
-            kept.push((run, tag), GFP_KERNEL)?;
+        match out.binary_search_by_key(&i, |(at, _)| *at) {
+            Ok(at) if !is_frame => {
+                if let Some(&(_, refusal)) = out.get(at) {
+                    survey.refuse(tag.owner, refusal)?;
+                }
+            }
+            _ => kept.push((run, tag), GFP_KERNEL)?,
         }
     }
     survey.runs = kept;
