@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How slots are laid into a slab.
+
+use kernel::prelude::*;
+
+use kpreserve_kho::phys::{
+    run_size_bytes,
+    MAX_ORDER,
+    PAGE_SIZE_BYTES, //
+};
+use kpreserve_kho::refusal::Relation;
+use kpreserve_kho::validate::{
+    expect,
+    expect_at_least,
+    expect_at_most, //
+};
+use kpreserve_kho::{
+    ArenaSer,
+    Refusal, //
+};
+
+use crate::abi::HEADER_BYTES;
+
+/// Slots are at least this far apart, and aligned to it, in bytes.
+pub const STRIDE_MIN_BYTES: usize = 8;
+
+/// The largest alignment that a slot can have, in bytes.
+pub const ALIGN_MAX_BYTES: usize = PAGE_SIZE_BYTES;
+
+/// From this order on, little waste is enough to accept a slab; below it, it also has to hold
+/// [`NR_SLOTS_WISHED`] slots.
+const ORDER_BIG: u8 = 3;
+const NR_SLOTS_WISHED: usize = 8;
+
+/// Slots are aligned to what their size is a multiple of, up to a cache line, where that costs no
+/// slot.
+const ALIGN_WISHED_BYTES: usize = 64;
+
+/// `offset / stride` is `(offset * reciprocal) >> RECIPROCAL_SHIFT`.
+///
+/// Exact: with `reciprocal = ceil(2^44 / stride)` the error is below `offset * stride / 2^44`, and
+/// both are below 2^22 ([`MAX_ORDER`]); the product stays below 2^22 * (2^41 + 1).
+const RECIPROCAL_SHIFT: u32 = 44;
+
+/// The layout of each slab of a cache.
+///
+/// # Invariants
+///
+/// - `1 <= nr_slots`; `slab_order <= MAX_ORDER`; the stride is a multiple of 8 and not 0;
+///   `first_slot` is a multiple of 8.
+/// - `HEADER_BYTES + nr_slots <= first_slot`, and `first_slot + nr_slots * stride <=
+///   slab_bytes()`: header, tags and slots do not overlap and lie inside the slab.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Geometry {
+    stride_bytes: u32,
+    nr_slots: u32,
+    first_slot: u16,
+    slab_order: u8,
+    reciprocal: u64,
+}
+
+impl Geometry {
+    /// Chooses a layout for objects of `size_bytes` that are aligned to `align_bytes`.
+    ///
+    /// The smallest slab with at least 8 slots that wastes at most 1/8 (header, tags and gaps
+    /// included); from 32 KiB on the waste alone decides; where every slab wastes more, the one
+    /// that wastes least.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the size is 0 or no slab holds a slot of it, if the alignment is not a power of
+    /// two or more than [`ALIGN_MAX_BYTES`].
+    pub fn of(size_bytes: usize, align_bytes: usize) -> Result<Self> {
+        Self::try_of(size_bytes, align_bytes).ok_or(EINVAL)
+    }
+
+    /// Like [`of`](Self::of), at compile time.
+    pub const fn try_of(size_bytes: usize, align_bytes: usize) -> Option<Self> {
+        if size_bytes == 0 || !align_bytes.is_power_of_two() || align_bytes > ALIGN_MAX_BYTES {
+            return None;
+        }
+        let align = if align_bytes < STRIDE_MIN_BYTES {
+            STRIDE_MIN_BYTES
+        } else {
+            align_bytes
+        };
+        if size_bytes > PAGE_SIZE_BYTES << MAX_ORDER {
+            return None;
+        }
+        let stride = size_bytes.next_multiple_of(align);
+
+        let mut best: Option<Self> = None;
+        let mut order = 0;
+        while order <= MAX_ORDER {
+            if let Some(geometry) = Self::fit(stride, align, order) {
+                let used = geometry.nr_slots as usize * stride;
+                let thrifty = used >= geometry.slab_bytes() / 8 * 7;
+                if thrifty && (geometry.nr_slots as usize >= NR_SLOTS_WISHED || order >= ORDER_BIG)
+                {
+                    return Some(geometry);
+                }
+                best = match best {
+                    // Compares used / slab_bytes, both brought to the larger slab.
+                    Some(other)
+                        if (other.nr_slots as usize * stride) << (order - other.slab_order)
+                            >= used =>
+                    {
+                        Some(other)
+                    }
+                    _ => Some(geometry),
+                };
+            }
+            order += 1;
+        }
+        best
+    }
+
+    /// Chooses a layout for values of `T`.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn of_type<T>() -> Result<Self> {
+        Self::of(size_of::<T>(), align_of::<T>())
+    }
+
+    const fn fit(stride: usize, align: usize, order: u8) -> Option<Self> {
+        let slab_bytes = PAGE_SIZE_BYTES << order;
+        let mut nr_slots = (slab_bytes - HEADER_BYTES) / (stride + 1);
+        while nr_slots > 0 {
+            let first_slot = (HEADER_BYTES + nr_slots).next_multiple_of(align);
+            if first_slot <= u16::MAX as usize && first_slot + nr_slots * stride <= slab_bytes {
+                break;
+            }
+            nr_slots -= 1;
+        }
+        if nr_slots == 0 {
+            return None;
+        }
+        let natural = 1 << stride.trailing_zeros();
+        let wished = if natural < ALIGN_WISHED_BYTES {
+            natural
+        } else {
+            ALIGN_WISHED_BYTES
+        };
+        let mut first_slot = (HEADER_BYTES + nr_slots).next_multiple_of(align);
+        if wished > align {
+            let aligned = (HEADER_BYTES + nr_slots).next_multiple_of(wished);
+            if aligned <= u16::MAX as usize && aligned + nr_slots * stride <= slab_bytes {
+                first_slot = aligned;
+            }
+        }
+        // INVARIANT: the loop above ended where tags and slots fit; aligning the first slot was
+        // undone unless they still did.
+        Some(Self::new(stride as u32, nr_slots as u32, first_slot as u16, order))
+    }
+
+    const fn new(stride_bytes: u32, nr_slots: u32, first_slot: u16, slab_order: u8) -> Self {
+        Self {
+            stride_bytes,
+            nr_slots,
+            first_slot,
+            slab_order,
+            reciprocal: (1u64 << RECIPROCAL_SHIFT).div_ceil(stride_bytes as u64),
+        }
+    }
+
+    /// Takes the layout that an arena's descriptor, perhaps of the previous kernel, asks for.
+    ///
+    /// It need not be the one that [`of`](Self::of) would choose today; it has to be one that
+    /// fits.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] that names the first field that is wrong.
+    pub fn from_ser(ser: &ArenaSer) -> Result<Self, Refusal> {
+        const S: &str = "ArenaSer";
+        let at = u64::from(ser.id);
+        expect_at_most(S, "slab_order", at, u64::from(ser.slab_order), u64::from(MAX_ORDER))?;
+        let slab_bytes = run_size_bytes(ser.slab_order).unwrap_or(PAGE_SIZE_BYTES) as u64;
+        let stride = u64::from(ser.stride_bytes);
+        let first_slot = u64::from(ser.first_slot);
+        let nr_slots = u64::from(ser.nr_slots);
+        let unit = STRIDE_MIN_BYTES as u64;
+
+        expect_at_least(S, "stride_bytes", at, stride, unit)?;
+        expect_at_most(S, "stride_bytes", at, stride, slab_bytes)?;
+        expect(S, "stride_bytes", at, stride, unit, Relation::MultipleOf, stride % unit == 0)?;
+        expect_at_least(S, "nr_slots", at, nr_slots, 1)?;
+        // Neither sum nor product can overflow: every factor is below 2^32.
+        expect_at_least(S, "first_slot", at, first_slot, HEADER_BYTES as u64 + nr_slots)?;
+        expect(S, "first_slot", at, first_slot, unit, Relation::MultipleOf, first_slot % unit == 0)?;
+        expect_at_most(S, "first_slot", at, first_slot, slab_bytes)?;
+        expect_at_most(S, "nr_slots", at, nr_slots, (slab_bytes - first_slot) / stride)?;
+        // INVARIANT: the comparisons above, one by one.
+        Ok(Self::new(ser.stride_bytes, ser.nr_slots, ser.first_slot, ser.slab_order))
+    }
+
+    /// Writes the layout into a descriptor; its checksum is the caller's to renew.
+    pub fn fill(&self, ser: &mut ArenaSer) {
+        ser.stride_bytes = self.stride_bytes;
+        ser.nr_slots = self.nr_slots;
+        ser.first_slot = self.first_slot;
+        ser.slab_order = self.slab_order;
+    }
+
+    /// Returns the bytes from one slot to the next.
+    #[inline]
+    pub const fn stride_bytes(&self) -> usize {
+        self.stride_bytes as usize
+    }
+
+    /// Returns the number of slots of a slab.
+    #[inline]
+    pub const fn nr_slots(&self) -> u32 {
+        self.nr_slots
+    }
+
+    /// Returns the offset of the first slot in its slab, in bytes.
+    #[inline]
+    pub const fn first_slot(&self) -> usize {
+        self.first_slot as usize
+    }
+
+    /// Returns the order of a slab.
+    #[inline]
+    pub const fn slab_order(&self) -> u8 {
+        self.slab_order
+    }
+
+    /// Returns the size of a slab in bytes.
+    #[inline]
+    pub const fn slab_bytes(&self) -> usize {
+        PAGE_SIZE_BYTES << self.slab_order
+    }
+
+    /// Returns how many words of 64 bits it takes to have a bit for each slot of a slab.
+    #[inline]
+    pub const fn nr_words(&self) -> u32 {
+        self.nr_slots.div_ceil(64)
+    }
+
+    /// Returns the bits of word `word` that stand for slots.
+    #[inline]
+    pub const fn word_mask(&self, word: u32) -> u64 {
+        match self.nr_slots.checked_sub(word.saturating_mul(64)) {
+            None | Some(0) => 0,
+            Some(n) if n >= 64 => u64::MAX,
+            Some(n) => (1 << n) - 1,
+        }
+    }
+
+    /// Returns the offset of a slot in its slab, in bytes; `None` if there is no such slot.
+    #[inline]
+    pub const fn slot_offset(&self, slot: u32) -> Option<usize> {
+        if slot >= self.nr_slots {
+            return None;
+        }
+        Some(self.first_slot as usize + slot as usize * self.stride_bytes as usize)
+    }
+
+    /// Returns which slot begins at `offset` bytes into a slab; `None` if none does.
+    #[inline]
+    pub const fn slot_at(&self, offset: usize) -> Option<u32> {
+        let Some(within) = offset.checked_sub(self.first_slot as usize) else {
+            return None;
+        };
+        if within >= self.slab_bytes() {
+            return None;
+        }
+        let slot = ((within as u64 * self.reciprocal) >> RECIPROCAL_SHIFT) as u32;
+        if slot >= self.nr_slots || slot as usize * self.stride_bytes as usize != within {
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Returns whether slots are apart from each other as values of `T` have to be.
+    pub const fn holds<T>(&self) -> bool {
+        let align = align_of::<T>();
+        size_of::<T>() <= self.stride_bytes as usize
+            && align <= PAGE_SIZE_BYTES
+            && self.stride_bytes as usize % align == 0
+            && self.first_slot as usize % align == 0
+    }
+}

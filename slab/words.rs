@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Words of 64 bits, a bit for each slot, that many CPUs change at once.
+//!
+//! | operation | on the word | then |
+//! | --- | --- | --- |
+//! | [`take`] | `xchg(all ones)` | the bits that were 0 are the caller's |
+//! | [`give_back`] | `cmpxchg`, demands that the bits are 1 | they are anybody's |
+//! | [`clear`], [`set`] | `cmpxchg` of one bit | whoever changed it knows so |
+//!
+//! Bits beyond the last slot are 1 in a word that slots are taken from.
+
+use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Atomic,
+    Full,
+    Relaxed, //
+};
+
+/// A row of words. Laid over memory in the kernel, boxed in models.
+pub trait Words {
+    /// Returns a word; `None` if there is none.
+    fn get(&self, word: u32) -> Option<&Atomic<u64>>;
+
+    /// Returns how many words there are.
+    fn len(&self) -> u32;
+
+    /// Returns whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Free slots of one word that were taken, and are nobody else's.
+///
+/// Neither `Copy` nor `Clone`: only [`give_back`] ends it, or [`pop`](Self::pop) until it is empty.
+#[derive(Debug)]
+#[must_use = "slots that are not given back are lost"]
+pub struct Taken {
+    word: u32,
+    free: u64,
+}
+
+impl Taken {
+    /// Nothing.
+    pub const fn nothing() -> Self {
+        Taken { word: 0, free: 0 }
+    }
+
+    /// Makes one of the slot whose owner the caller is.
+    pub(crate) const fn of_slot(slot: u32) -> Self {
+        Taken {
+            word: slot / 64,
+            free: 1 << (slot % 64),
+        }
+    }
+
+    /// Returns which word the slots are of.
+    #[inline]
+    pub const fn word(&self) -> u32 {
+        self.word
+    }
+
+    /// Returns whether there is no slot left.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.free == 0
+    }
+
+    /// Returns the number of slots.
+    pub const fn len(&self) -> u32 {
+        self.free.count_ones()
+    }
+
+    /// Takes one slot out: its number in the slab.
+    #[inline]
+    pub fn pop(&mut self) -> Option<u32> {
+        if self.free == 0 {
+            return None;
+        }
+        let bit = self.free.trailing_zeros();
+        self.free &= self.free - 1;
+        Some(self.word * 64 + bit)
+    }
+
+    /// Puts a slot of the same word in, which the caller owns.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if it is in already, or of another word; nothing has changed then.
+    #[inline]
+    pub(crate) fn put(&mut self, slot: u32) -> Result {
+        let bit = 1 << (slot % 64);
+        if slot / 64 != self.word || self.free & bit != 0 {
+            return Err(EINVAL);
+        }
+        self.free |= bit;
+        Ok(())
+    }
+}
+
+/// Takes every free slot of a word. One atomic operation, none if there is nothing to take.
+///
+/// What was written to a slot before it was given back is visible to who takes it.
+#[inline]
+pub fn take<W: Words + ?Sized>(words: &W, word: u32) -> Option<Taken> {
+    let bits = words.get(word)?;
+    if bits.load(Relaxed) == u64::MAX {
+        return None;
+    }
+    let free = !bits.xchg(u64::MAX, Full);
+    if free == 0 {
+        return None;
+    }
+    Some(Taken { word, free })
+}
+
+/// Gives slots back.
+///
+/// # Errors
+///
+/// EINVAL if one of them was not taken: somebody gave back what was not theirs, and the word is
+/// left as it is.
+#[inline]
+pub fn give_back<W: Words + ?Sized>(words: &W, taken: Taken) -> Result {
+    let bits = words.get(taken.word).ok_or(EINVAL)?;
+    let mut seen = bits.load(Relaxed);
+    loop {
+        if seen & taken.free != taken.free {
+            return Err(EINVAL);
+        }
+        match bits.cmpxchg(seen, seen & !taken.free, Full) {
+            Ok(_) => return Ok(()),
+            Err(other) => seen = other,
+        }
+    }
+}
+
+/// Returns the bit of a slot.
+pub fn test<W: Words + ?Sized>(words: &W, slot: u32) -> bool {
+    match words.get(slot / 64) {
+        Some(bits) => bits.load(Relaxed) & (1 << (slot % 64)) != 0,
+        None => false,
+    }
+}
+
+/// Sets the bit of a slot; returns whether it was 0 before.
+pub fn set<W: Words + ?Sized>(words: &W, slot: u32) -> bool {
+    change(words, slot, true)
+}
+
+/// Clears the bit of a slot; returns whether it was 1 before. Of many who try at once, one gets
+/// `true`.
+pub fn clear<W: Words + ?Sized>(words: &W, slot: u32) -> bool {
+    change(words, slot, false)
+}
+
+fn change<W: Words + ?Sized>(words: &W, slot: u32, on: bool) -> bool {
+    let Some(bits) = words.get(slot / 64) else {
+        return false;
+    };
+    let bit = 1u64 << (slot % 64);
+    let mut seen = bits.load(Relaxed);
+    loop {
+        if (seen & bit != 0) == on {
+            return false;
+        }
+        match bits.cmpxchg(seen, seen ^ bit, Full) {
+            Ok(_) => return true,
+            Err(other) => seen = other,
+        }
+    }
+}
