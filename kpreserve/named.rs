@@ -32,7 +32,7 @@ use crate::global::framework;
 use crate::open::{
     can_sleep,
     check_entry,
-    open_cache, //
+    with_cache, //
 };
 
 /// An object with a name, owned by whoever opened it.
@@ -159,9 +159,7 @@ fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> 
     let mut name = KVec::with_capacity(PREFIX.len() + T::COMPATIBLE.len(), flags)?;
     name.extend_from_slice(PREFIX, flags)?;
     name.extend_from_slice(T::COMPATIBLE.as_bytes(), flags)?;
-    let raw = open_cache::<T>(framework, &name, flags)?;
-    raw.share();
-    // SAFETY: the arena was made for `T`, or its fingerprint compared with that of `T`; and
-    // `share` has just counted this user.
-    Ok(unsafe { Cache::from_raw(raw) })
+    with_cache::<T, _>(framework, &name, flags, |names, handle| {
+        Cache::from_opened(names.shared_cache(handle)?)
+    })
 }

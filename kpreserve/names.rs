@@ -12,7 +12,11 @@ use kpreserve_kho::{
     Preservable,
     SharedU64, //
 };
-use kpreserve_slab::RawCache;
+use kpreserve_slab::{
+    Geometry,
+    Opened,
+    RawCache, //
+};
 use kpreserve_vmalloc::{
     PVec,
     RawArea, //
@@ -31,13 +35,11 @@ use crate::framework::Framework;
 
 /// What a new arena is to hold.
 pub(crate) struct ArenaPlan {
-    pub(crate) kind: ArenaKind,
-    pub(crate) fingerprint: u64,
-    pub(crate) version: u32,
-    pub(crate) stride_bytes: u32,
-    pub(crate) slab_order: u8,
-    pub(crate) first_slot: u16,
-    pub(crate) nr_slots: u32,
+    kind: ArenaKind,
+    fingerprint: u64,
+    version: u32,
+    stride_bytes: u32,
+    geometry: Option<Geometry>,
 }
 
 impl ArenaPlan {
@@ -48,10 +50,37 @@ impl ArenaPlan {
             fingerprint: T::FINGERPRINT,
             version: T::VERSION,
             stride_bytes: size_of::<T>() as u32,
-            slab_order: 0,
-            first_slot: 0,
-            nr_slots: 0,
+            geometry: None,
         }
+    }
+
+    /// The plan of a cache of `T`.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if a `T` is too large for a slab, or asks for too much alignment.
+    pub(crate) fn cache<T: Preservable>() -> Result<Self> {
+        Ok(Self {
+            kind: ArenaKind::Cache,
+            geometry: Some(Geometry::of_type::<T>()?),
+            ..Self::area::<T>()
+        })
+    }
+
+    fn record(&self, root_id: u64, id: u32, generation: u32) -> ArenaSer {
+        let mut record = ArenaSer {
+            kind: self.kind as u32,
+            id,
+            fingerprint: self.fingerprint,
+            version: self.version,
+            stride_bytes: self.stride_bytes,
+            ..free_record(generation)
+        };
+        if let Some(geometry) = &self.geometry {
+            geometry.fill(&mut record);
+        }
+        record.check = record.checksum(root_id);
+        record
     }
 }
 
@@ -60,6 +89,8 @@ struct Up {
     id: u32,
     generation: u32,
     cache: &'static RawCache,
+    /// Held open by the framework itself, for the named objects of a type.
+    shared: Option<Opened>,
 }
 
 /// The named part of an image.
@@ -200,46 +231,43 @@ impl Names {
         }
         self.caches.reserve(1, GFP_KERNEL)?;
         let arena = self.framework.open_arena(handle.id())?;
-        let cache = KBox::try_pin_init(RawCache::new(arena, ser), GFP_KERNEL)?;
+        let cache = KBox::pin_init(RawCache::new(arena, ser)?, GFP_KERNEL)?;
         // SAFETY: leaked, so it is never moved again.
         let cache: &'static RawCache = KBox::leak(unsafe { Pin::into_inner_unchecked(cache) });
         let up = Up {
             id: handle.id(),
             generation: handle.generation(),
             cache,
+            shared: None,
         };
         self.caches.push(up, GFP_KERNEL)?;
         Ok(cache)
     }
 
+    /// Returns a share of the cache on an arena, which the framework holds open: named objects of a
+    /// type live in one cache, whoever opens them.
+    ///
+    /// # Errors
+    ///
+    /// As [`cache`](Self::cache).
+    pub(crate) fn shared_cache(&mut self, handle: ArenaHandle<()>) -> Result<Opened> {
+        let cache = self.cache(handle)?;
+        let up = self.caches.iter_mut().find(|up| up.id == handle.id());
+        let shared = &mut up.ok_or(EINVAL)?.shared;
+        if let Some(opened) = shared {
+            return Ok(opened.clone());
+        }
+        let opened = cache.try_open()?;
+        *shared = Some(opened.clone());
+        Ok(opened)
+    }
+
     /// Lets each cache do what it could not do where it came up.
     pub(crate) fn work(&mut self) {
         for up in self.caches.iter() {
-            up.cache.work();
+            // What failed is asked for again by the next one who misses it.
+            let _ = up.cache.work();
         }
-    }
-}
-
-impl ArenaPlan {
-    fn record(&self, root_id: u64, id: u32, generation: u32) -> ArenaSer {
-        let mut record = ArenaSer {
-            kind: self.kind as u32,
-            id,
-            fingerprint: self.fingerprint,
-            version: self.version,
-            stride_bytes: self.stride_bytes,
-            slab_order: self.slab_order,
-            reserved0: 0,
-            first_slot: self.first_slot,
-            nr_slots: self.nr_slots,
-            len: SharedU64::new(0),
-            generation,
-            reserved1: 0,
-            reserved2: 0,
-            check: 0,
-        };
-        record.check = record.checksum(root_id);
-        record
     }
 }
 

@@ -14,11 +14,7 @@ use kpreserve_kho::{
     Ledger,
     Preservable, //
 };
-use kpreserve_slab::{
-    Cache,
-    Geometry,
-    RawCache, //
-};
+use kpreserve_slab::Cache;
 use kpreserve_vmalloc::{
     Area,
     PVec,
@@ -102,20 +98,19 @@ pub trait Anonymous<T: Preservable>: Sized {
 impl<T: Preservable> Open for Cache<T> {
     fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self> {
         let name = check_name(name)?;
-        let raw = open_cache::<T>(framework, name, flags)?;
-        raw.try_open()?;
-        // SAFETY: the arena was made for `T`, or its fingerprint compared with that of `T`; and
-        // `try_open` has just counted this user.
-        Ok(unsafe { Cache::from_raw(raw) })
+        with_cache::<T, _>(framework, name, flags, |names, handle| {
+            Cache::from_raw(names.cache(handle)?)
+        })
     }
 }
 
-/// Returns the cache of a name, which is made if there is none.
-pub(crate) fn open_cache<T: Preservable>(
+/// Runs `f` on the arena of the cache of a name, which is made if there is none.
+pub(crate) fn with_cache<T: Preservable, R>(
     framework: &'static Framework,
     name: &[u8],
     flags: Flags,
-) -> Result<&'static RawCache> {
+    f: impl FnOnce(&mut Names, ArenaHandle<()>) -> Result<R>,
+) -> Result<R> {
     const { assert_preservable::<T>() };
     can_sleep(flags)?;
     let _pass = framework.gate().enter()?;
@@ -123,16 +118,11 @@ pub(crate) fn open_cache<T: Preservable>(
         let handle = match find::<T>(names, name, NameKind::Cache)? {
             Some(handle) => handle,
             None => {
-                let plan = cache_plan::<T>()?;
-                let handle = names.make_arena(&plan)?;
-                if let Err(error) = bind::<T>(names, name, NameKind::Cache, handle) {
-                    names.retire_arena(handle.id());
-                    return Err(error);
-                }
-                handle
+                let plan = ArenaPlan::cache::<T>()?;
+                make::<T>(names, name, NameKind::Cache, &plan)?
             }
         };
-        names.cache(handle)
+        f(names, handle)
     })
 }
 
@@ -148,14 +138,7 @@ fn open_raw_area<T: Preservable>(
     framework.with_names(|names| {
         let handle = match find::<T>(names, name, NameKind::Area)? {
             Some(handle) => handle,
-            None => {
-                let handle = names.make_arena(&ArenaPlan::area::<T>())?;
-                if let Err(error) = bind::<T>(names, name, NameKind::Area, handle) {
-                    names.retire_arena(handle.id());
-                    return Err(error);
-                }
-                handle
-            }
+            None => make::<T>(names, name, NameKind::Area, &ArenaPlan::area::<T>())?,
         };
         raw_area(framework, names, handle)
     })
@@ -294,38 +277,28 @@ fn check_layout<T: Preservable>(version: u32, fingerprint: u64) -> Result {
     Ok(())
 }
 
-/// Gives a name to an arena.
-fn bind<T: Preservable>(
+/// Makes an arena and gives it a name.
+fn make<T: Preservable>(
     names: &mut Names,
     name: &[u8],
     kind: NameKind,
-    handle: ArenaHandle<()>,
-) -> Result {
+    plan: &ArenaPlan,
+) -> Result<ArenaHandle<()>> {
     names.make_room()?;
-    names.dictionary.insert(
-        name,
-        Meaning {
-            kind,
-            compatible: T::COMPATIBLE,
-            version: T::VERSION,
-            fingerprint: T::FINGERPRINT,
-            value: handle.into_raw(),
-            arena: 0,
-        },
-    )
-}
-
-fn cache_plan<T: Preservable>() -> Result<ArenaPlan> {
-    let geometry = Geometry::of(size_of::<T>(), align_of::<T>())?;
-    Ok(ArenaPlan {
-        kind: ArenaKind::Cache,
-        fingerprint: T::FINGERPRINT,
+    let handle = names.make_arena(plan)?;
+    let meaning = Meaning {
+        kind,
+        compatible: T::COMPATIBLE,
         version: T::VERSION,
-        stride_bytes: geometry.stride_bytes(),
-        slab_order: geometry.slab_order(),
-        first_slot: geometry.first_slot(),
-        nr_slots: geometry.nr_slots(),
-    })
+        fingerprint: T::FINGERPRINT,
+        value: handle.into_raw(),
+        arena: 0,
+    };
+    if let Err(error) = names.dictionary.insert(name, meaning) {
+        names.retire_arena(handle.id());
+        return Err(error);
+    }
+    Ok(handle)
 }
 
 /// Opening takes locks and may grow areas.
