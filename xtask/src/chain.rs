@@ -9,7 +9,7 @@ use crate::{
     initramfs::Image,
     kernel::{Kernel, Variant},
     modules::{Compiler, Modules},
-    scenario::{Generation, Scenario},
+    scenario::{Generation, Mode, Scenario},
     workshop::Workshop,
 };
 use anyhow::{anyhow, bail, Context, Result};
@@ -164,12 +164,25 @@ impl<'a> Parts<'a> {
 
 /// The command line of one kernel.
 fn cmdline(scenario: &Scenario, index: usize) -> String {
-    let kunit = u8::from(index == 0 && !scenario.kunit.is_empty());
+    let kunit = if index == 0 && !scenario.kunit.is_empty() {
+        // Only ours: the kernel crate has suites of its own.
+        format!(
+            "kunit.enable=1 kunit.autorun=1 kunit.filter_glob={}*",
+            common_start(&scenario.kunit)
+        )
+    } else {
+        "kunit.enable=0".to_owned()
+    };
     let words = [
         CMDLINE.to_owned(),
-        format!("kunit.enable={kunit} kunit.autorun={kunit}"),
+        kunit,
         format!("kpreserve.scenario={}", scenario.name),
         format!("kpreserve.gen={}", index + 1),
+        match scenario.mode {
+            Mode::Normal => String::new(),
+            // Calibrating that timer takes most of the boot there, and fails in the end anyway.
+            Mode::Exact => "nolapic_timer".to_owned(),
+        },
         scenario.cmdline.clone(),
         scenario.generations[index].cmdline.clone(),
     ];
@@ -179,4 +192,32 @@ fn cmdline(scenario: &Scenario, index: usize) -> String {
         .filter(|w| !w.is_empty())
         .collect();
     words.join(" ")
+}
+
+/// What all names start with.
+fn common_start(names: &[String]) -> &str {
+    let Some(first) = names.first() else {
+        return "";
+    };
+    let same = |length: &usize| {
+        first.is_char_boundary(*length) && names.iter().all(|n| n.starts_with(&first[..*length]))
+    };
+    let length = (0..=first.len()).rev().find(same).unwrap_or(0);
+    &first[..length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common_start;
+
+    #[test]
+    fn starts() {
+        let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            common_start(&names(&["kpreserve_kho", "kpreserve_slab"])),
+            "kpreserve_"
+        );
+        assert_eq!(common_start(&names(&["a"])), "a");
+        assert_eq!(common_start(&names(&["a", "b"])), "");
+    }
 }

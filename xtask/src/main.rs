@@ -5,7 +5,7 @@
 //! From the ground up: the host ([`host`]), the cache and its locks ([`cache`]), the build root ([`buildroot`]) and the way into it
 //! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
 //! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`]) and
-//! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`check`], [`demo`], [`bench`]).
+//! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`check`], [`demo`], [`mod@bench`]).
 
 mod agent;
 mod bench;

@@ -29,6 +29,9 @@ const HOST_ONLY: &[&str] = &[
     "xtask",
 ];
 
+/// Folders of that name anywhere are Cargo's alone.
+const CARGO_ONLY: &[&str] = &["benches", "examples", "tests"];
+
 /// What Kbuild leaves behind when somebody builds in the checkout itself.
 const BUILD_OUTPUT: &[&str] = &[
     "a", "cmd", "d", "ko", "mod", "o", "order", "rmeta", "symvers",
@@ -71,7 +74,9 @@ pub(crate) fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();
     let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {
         let path = relative(entry.path());
+        let name = entry.file_name();
         !HOST_ONLY.iter().any(|skip| path == Path::new(skip))
+            && !(entry.file_type().is_dir() && CARGO_ONLY.iter().any(|skip| name == *skip))
     });
     for entry in walk {
         let entry = entry.context("cannot list the checkout")?;
