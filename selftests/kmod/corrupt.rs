@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Damages what the next kernel will find: each way is one field of one structure.
+//!
+//! Where a checksum would give the damage away at once, ways that end in `-sealed` make it right
+//! again, so that the checks behind it have to do their work: that is what a faulty kernel, rather
+//! than a faulty memory, would leave.
+
+use kernel::str::CString;
+use kpreserve::kho::RunSer;
+use kpreserve::prelude::*;
+
+use crate::command::Words;
+use crate::image;
+use crate::reply::Reply;
+
+/// `corrupt WAY [NAME]`.
+pub(crate) fn run(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
+    let way = words.word()?;
+    if let Some(field) = way.strip_prefix("root-") {
+        return root(field);
+    }
+    if let Some(field) = way.strip_prefix("block-") {
+        return block(field);
+    }
+    let name = words.name()?;
+    match way.split_once('-') {
+        Some(("run", field)) => run_entry(field, &name, words),
+        Some(("arena", field)) => arena(field, &name),
+        Some(("entry", field)) => name_entry(field, &name),
+        Some(("slab", field)) => slab(field, &name),
+        _ => Err(EPROTO),
+    }
+}
+
+/// The root page.
+fn root(field: &str) -> Result {
+    let head = image::root()?;
+    let known = match field {
+        "magic" => Some(head.change(|head| head.magic ^= 1)),
+        "byte-order" => Some(head.change(|head| head.byte_order = head.byte_order.swap_bytes())),
+        "page-size" => Some(head.change(|head| head.page_size_bytes = 65536)),
+        "version" => Some(head.change(|head| head.version += 1)),
+        "self-phys" => Some(head.change(|head| head.self_phys += 4096)),
+        "check" => Some(head.change(|head| head.check ^= 1 << 40)),
+        _ => None,
+    };
+    known.ok_or(EPROTO)
+}
+
+/// The first block of the run table, as the root page names it.
+fn block(field: &str) -> Result {
+    let entry = image::table_entry(0)?;
+    let root_id = image::root_id()?;
+    change_run(field, &entry, root_id, 0)
+}
+
+/// The first run of what a name stands for, in the run table.
+fn run_entry(field: &str, name: &CString, words: &mut Words<'_>) -> Result {
+    let root_id = image::root_id()?;
+    let (place, entry) = image::first_run(image::arena_of(name)?)?;
+    match field {
+        // Two arenas claim the same pages.
+        "overlap-sealed" => {
+            let other = words.name()?;
+            let (_, theirs) = image::first_run(image::arena_of(&other)?)?;
+            let theirs = theirs.read();
+            entry.change(|entry| {
+                entry.phys_order = theirs.phys_order;
+                entry.check = entry.checksum(root_id, place);
+            });
+            Ok(())
+        }
+        _ => change_run(field, &entry, root_id, place),
+    }
+}
+
+fn change_run(field: &str, entry: &image::At<RunSer>, root_id: u64, place: u64) -> Result {
+    let mut ser = entry.read();
+    match field.trim_end_matches("-sealed") {
+        "order" => ser.phys_order ^= 1,
+        // Twice as large as any run.
+        "order-huge" => ser.phys_order |= 0x3f,
+        // The page after the first: preserved, but not the beginning of a run.
+        "phys" => ser.phys_order += 4096,
+        // An address that is no memory.
+        "phys-nowhere" => ser.phys_order = (1 << 51) | (ser.phys_order & 0x3f),
+        // Memory of the running kernel.
+        "phys-foreign" => ser.phys_order = 0x10_0000 | (ser.phys_order & 0x3f),
+        "owner" => ser.owner = 0,
+        "owner-unknown" => ser.owner = 0x7fff_fff0,
+        "index" => ser.index += 7,
+        "reserved" => ser.reserved = 1,
+        "check" => ser.check ^= 1,
+        _ => return Err(EPROTO),
+    }
+    if field.ends_with("-sealed") {
+        ser.check = ser.checksum(root_id, place);
+    }
+    entry.write(ser);
+    Ok(())
+}
+
+/// The descriptor of what a name stands for.
+fn arena(field: &str, name: &CString) -> Result {
+    let root_id = image::root_id()?;
+    let at = image::arena(image::arena_of(name)?)?;
+    let mut ser = at.read();
+    match field.trim_end_matches("-sealed") {
+        "kind" => ser.kind = 77,
+        "stride" => ser.stride_bytes += 3,
+        "first-slot" => ser.first_slot = 8,
+        "slots" => ser.nr_slots = u32::MAX,
+        "slab-order" => ser.slab_order = 63,
+        "len" => ser.len = SharedU64::new(u64::MAX / 2),
+        "fingerprint" => ser.fingerprint ^= 1,
+        "check" => ser.check ^= 1,
+        _ => return Err(EPROTO),
+    }
+    if field.ends_with("-sealed") {
+        ser.check = ser.checksum(root_id);
+    }
+    at.write(ser);
+    Ok(())
+}
+
+/// The dictionary entry of a name, and the bucket that refers to it.
+fn name_entry(field: &str, name: &CString) -> Result {
+    let root_id = image::root_id()?;
+    let (index, at) = image::name_entry(name)?;
+    if field == "bucket" {
+        image::bucket_of(index)?.write(0x00ff_ffff);
+        return Ok(());
+    }
+    let mut ser = at.read();
+    match field.trim_end_matches("-sealed") {
+        "name-offset" => ser.name_offset = u32::MAX,
+        "value" => ser.value = u64::MAX,
+        "check" => ser.check ^= 1,
+        _ => return Err(EPROTO),
+    }
+    if field.ends_with("-sealed") {
+        ser.check = ser.checksum(root_id, index);
+    }
+    at.write(ser);
+    Ok(())
+}
+
+/// The first slab of a cache.
+fn slab(field: &str, name: &CString) -> Result {
+    const HEADER_WORDS: usize = 7;
+    let owner = image::arena_of(name)?;
+    let (at, flip) = match field {
+        "magic" => (0, 1),
+        "phys" => (1, 4096),
+        "root-id" => (2, 1),
+        "check" => (3, 1),
+        // The tag of the first slot: what is live seems to be free.
+        "tag" => (HEADER_WORDS, 1),
+        _ => return Err(EPROTO),
+    };
+    image::in_first_run::<u64>(owner, at * 8)?.change(|word| *word ^= flip);
+    Ok(())
+}

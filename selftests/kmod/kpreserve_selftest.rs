@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! /dev/kpreserve-selftest: what the scenarios make kpreserve do inside the test machine.
+//!
+//! One write(2) is one command, and its errno is that of the operation. What can be read back
+//! afterwards are lines of `key=value`; `ns` is the time that the command took.
+//!
+//! Files in this directory may depend on the public parts of the `kpreserve` and `kernel` crates,
+//! and on nothing else. Only `image.rs`, which damages an image on purpose, has unsafe code.
+//!
+//! | file | commands |
+//! | --- | --- |
+//! | `objects` | `objects.*`: a million objects in a cache |
+//! | `areas` | `area.*`: areas with a pattern |
+//! | `named` | `named.*`: objects with a name |
+//! | `opening` | `open`: each way in which opening fails |
+//! | `claims` | `claim`: each way in which claiming fails |
+//! | `gate` | `freeze`, `thaw`, `frozen` |
+//! | `atomic` | `alloc-atomic`: allocation where one cannot sleep |
+//! | `stats` | `stats` |
+//! | `corrupt`, `image` | `corrupt`: damages what the next kernel will find |
+
+use kernel::{
+    fs::{
+        File,
+        Kiocb, //
+    },
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    new_mutex,
+    prelude::*,
+    sync::Mutex, //
+};
+
+mod areas;
+mod atomic;
+mod claims;
+mod command;
+mod corrupt;
+mod gate;
+mod image;
+mod named;
+mod objects;
+mod opening;
+mod pattern;
+mod reply;
+mod stats;
+
+use reply::Reply;
+
+module! {
+    type: Selftest,
+    name: "kpreserve_selftest",
+    authors: ["The kpreserve developers"],
+    description: "Exercises kpreserve in a test machine; damages memory when told to",
+    license: "GPL",
+}
+
+#[pin_data]
+struct Selftest {
+    #[pin]
+    _device: MiscDeviceRegistration<Device>,
+}
+
+impl kernel::InPlaceModule for Selftest {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
+                name: c"kpreserve-selftest",
+            }),
+        })
+    }
+}
+
+/// The open device: the reply to the last command.
+#[pin_data]
+struct Device {
+    #[pin]
+    reply: Mutex<Reply>,
+}
+
+#[vtable]
+impl MiscDevice for Device {
+    type Ptr = Pin<KBox<Self>>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Pin<KBox<Self>>> {
+        KBox::try_pin_init(
+            try_pin_init!(Self {
+                reply <- new_mutex!(Reply::new()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn read_iter(mut kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
+        let reply = kiocb.file();
+        let reply = reply.reply.lock();
+        iov.simple_read_from_buffer(kiocb.ki_pos_mut(), reply.bytes())
+    }
+
+    fn write_iter(mut kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterSource<'_>) -> Result<usize> {
+        let mut text = KVVec::new();
+        let len = iov.copy_from_iter_vec(&mut text, GFP_KERNEL)?;
+        let device = kiocb.file();
+        let mut reply = device.reply.lock();
+        *reply = Reply::new();
+        command::run(&text, &mut reply)?;
+        *kiocb.ki_pos_mut() = 0;
+        Ok(len)
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Figures about the image.
+
+use kpreserve::global::framework;
+use kpreserve::prelude::*;
+
+use crate::command::Words;
+use crate::reply::Reply;
+
+/// `stats`.
+pub(crate) fn run(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
+    let stats = framework()?.stats();
+    reply.put("generation", stats.generation);
+    reply.put("keys", stats.nr_keys as u64);
+    reply.put("runs_waiting", stats.nr_runs_waiting as u64);
+    reply.put("bytes_waiting", stats.nr_pages_waiting as u64 * 4096);
+    reply.put("names", stats.nr_names);
+    Ok(())
+}
