@@ -13,7 +13,6 @@ use crate::abi::{
 };
 use crate::phys::{
     run_size_bytes,
-    Phys,
     MAX_ORDER,
     PAGE_SIZE_BYTES, //
 };
@@ -190,18 +189,105 @@ impl ArenaSer {
     }
 }
 
-/// Finds two runs that overlap, among `runs` sorted by address.
-///
-/// Cost: one pass.
-pub fn first_overlap(runs: &[(Phys, u8)]) -> Option<(Phys, Phys)> {
-    let mut end = 0u64;
-    let mut previous = Phys::NULL;
-    for &(phys, order) in runs {
-        if phys.get() < end {
-            return Some((previous, phys));
-        }
-        end = phys.get().saturating_add(run_size_bytes(order)? as u64);
-        previous = phys;
+#[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
+#[cfg_attr(CONFIG_KPRESERVE_KUNIT_TEST, kernel::macros::kunit_tests(kpreserve_validate))]
+mod tests {
+    use super::*;
+    use crate::abi::SharedU64;
+    use crate::phys::Phys;
+
+    const ROOT: u64 = 0x1234;
+    const PLACE: u64 = 7;
+
+    fn run() -> RunSer {
+        RunSer::new(ROOT, PLACE, Phys::new(0x40_0000), 3, 16, 2)
     }
-    None
+
+    fn arena() -> ArenaSer {
+        let mut arena = ArenaSer {
+            kind: ArenaKind::Area as u32,
+            id: 16,
+            fingerprint: 1,
+            version: 1,
+            stride_bytes: 8,
+            slab_order: 0,
+            reserved0: 0,
+            first_slot: 0,
+            nr_slots: 0,
+            len: SharedU64::new(0),
+            generation: 1,
+            reserved1: 0,
+            reserved2: 0,
+            check: 0,
+        };
+        arena.check = arena.checksum(ROOT);
+        arena
+    }
+
+    fn field<T>(result: Result<T, Refusal>) -> &'static str {
+        match result {
+            Ok(_) => "",
+            Err(refusal) => refusal.field,
+        }
+    }
+
+    #[test]
+    fn a_run_as_it_was_written_is_accepted() {
+        assert_eq!(field(run().validate(ROOT, PLACE)), "");
+    }
+
+    #[test]
+    fn a_run_with_one_bit_changed_is_refused() {
+        for bit in 0..64 {
+            let flip = |mut run: RunSer, word: u32| {
+                match word {
+                    0 => run.phys_order ^= 1 << bit,
+                    1 => run.owner ^= 1 << (bit % 32),
+                    2 => run.index ^= 1 << (bit % 32),
+                    3 => run.reserved ^= 1 << bit,
+                    _ => run.check ^= 1 << bit,
+                }
+                run
+            };
+            for word in 0..5 {
+                assert_eq!(field(flip(run(), word).validate(ROOT, PLACE)), "check");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_elsewhere_is_refused() {
+        assert_eq!(field(run().validate(ROOT, PLACE + 1)), "check");
+        assert_eq!(field(run().validate(ROOT + 1, PLACE)), "check");
+    }
+
+    #[test]
+    fn a_run_that_is_well_summed_but_impossible_is_refused() {
+        let odd = RunSer::new(ROOT, PLACE, Phys::new(0x40_1000), 3, 16, 2);
+        assert_eq!(field(odd.validate(ROOT, PLACE)), "phys");
+        let big = RunSer::new(ROOT, PLACE, Phys::new(0x40_0000), MAX_ORDER + 1, 16, 2);
+        assert_eq!(field(big.validate(ROOT, PLACE)), "order");
+        let null = RunSer::new(ROOT, PLACE, Phys::NULL, 3, 16, 2);
+        assert_eq!(field(null.validate(ROOT, PLACE)), "phys");
+        let last = RunSer::new(ROOT, PLACE, Phys::new(!0xfff), 0, 16, 2);
+        assert_eq!(field(last.validate(ROOT, PLACE)), "phys");
+    }
+
+    #[test]
+    fn an_arena_is_checked_field_by_field() {
+        assert_eq!(field(arena().validate(ROOT, 16)), "");
+        assert_eq!(field(arena().validate(ROOT, 17)), "id");
+        assert_eq!(field(arena().validate(ROOT + 1, 16)), "check");
+        let changed = |change: fn(&mut ArenaSer)| {
+            let mut arena = arena();
+            change(&mut arena);
+            arena.check = arena.checksum(ROOT);
+            field(arena.validate(ROOT, 16))
+        };
+        assert_eq!(changed(|arena| arena.kind = 3), "kind");
+        assert_eq!(changed(|arena| arena.kind = 0), "kind");
+        assert_eq!(changed(|arena| arena.stride_bytes = 0), "stride_bytes");
+        assert_eq!(changed(|arena| arena.stride_bytes = u32::MAX), "stride_bytes");
+        assert_eq!(changed(|arena| arena.slab_order = MAX_ORDER + 1), "slab_order");
+    }
 }

@@ -333,3 +333,50 @@ fn grow_buckets(buckets: &mut PVec<SharedU64>, nr_buckets: usize) -> Result {
     buckets.truncate(0)?;
     buckets.extend_zeroed(nr_buckets)
 }
+
+#[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
+#[cfg_attr(CONFIG_KPRESERVE_KUNIT_TEST, kernel::macros::kunit_tests(kpreserve_dictionary))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert_eq!(check_name(c"kvm/vcpu"), Ok(&b"kvm/vcpu"[..]));
+        assert_eq!(check_name(c""), Err(EINVAL));
+        assert_eq!(check_name(c".object/kv"), Err(EINVAL));
+    }
+
+    #[test]
+    fn a_probe_visits_every_bucket_once() {
+        let mut seen = [0u32; 64];
+        for bucket in probe(0xdead_beef, 64) {
+            seen[bucket] += 1;
+        }
+        assert_eq!(seen, [1u32; 64]);
+        assert_eq!(probe(1, 0).count(), 0);
+    }
+
+    #[test]
+    fn an_entry_with_one_field_changed_has_another_checksum() {
+        let entry = EntrySer::FREE;
+        let sum = entry.checksum(1, 2);
+        assert!(entry.checksum(1, 3) != sum);
+        assert!(entry.checksum(2, 2) != sum);
+        let changed: [fn(&mut EntrySer); 9] = [
+            |entry| entry.hash = 1,
+            |entry| entry.name_offset = 1,
+            |entry| entry.name_len = 1,
+            |entry| entry.kind = 1,
+            |entry| entry.compatible_offset = 1,
+            |entry| entry.version = 1,
+            |entry| entry.fingerprint = 1,
+            |entry| entry.value = 1,
+            |entry| entry.arena = 1,
+        ];
+        for change in changed {
+            let mut other = entry;
+            change(&mut other);
+            assert!(other.checksum(1, 2) != sum);
+        }
+    }
+}
