@@ -214,8 +214,11 @@ fn take_any(slab: &Slab<'_>) -> Option<Taken> {
 fn note_full(slab: &Slab<'_>) {
     words::set(&slab.full(), slab.index());
     let occupancy = slab.occupancy();
-    let is_full = (0..occupancy.len())
-        .all(|word| occupancy.get(word).is_none_or(|bits| bits.load(Relaxed) == u64::MAX));
+    let is_full = (0..occupancy.len()).all(|word| {
+        occupancy
+            .get(word)
+            .is_none_or(|bits| bits.load(Relaxed) == u64::MAX)
+    });
     if !is_full {
         words::clear(&slab.full(), slab.index());
     }

@@ -163,7 +163,13 @@ impl RawCache {
     fn run_of(&self, phys: Phys) -> Result<RunRef<'_>> {
         loop {
             let place = self.index.lock().find(phys).ok_or(EINVAL)?;
-            match self.fixed.directory.get(place).ok_or(EINVAL)?.get(place, true) {
+            match self
+                .fixed
+                .directory
+                .get(place)
+                .ok_or(EINVAL)?
+                .get(place, true)
+            {
                 Ok(Some(run)) if run.contains(phys) => return Ok(run),
                 // It went between the two lines above.
                 Ok(_) => return Err(EINVAL),

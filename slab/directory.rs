@@ -212,11 +212,14 @@ impl Index {
         if self.room_wanted().is_some() {
             return Err(ENOMEM);
         }
-        let at = self.entries.partition_point(|other| other.phys.get() < entry.phys.get());
+        let at = self
+            .entries
+            .partition_point(|other| other.phys.get() < entry.phys.get());
         // Within the capacity: allocates nothing.
         self.entries.push(entry, GFP_ATOMIC)?;
-        if let Some(tail) = self.entries.get_mut(at..) {
-            tail.rotate_right(1);
+        // The last one goes to its place, each behind it one further.
+        for i in (at + 1..self.entries.len()).rev() {
+            self.swap_with_next(i - 1);
         }
         Ok(())
     }
@@ -224,16 +227,24 @@ impl Index {
     /// Takes a run out.
     pub(crate) fn remove(&mut self, phys: Phys) {
         if let Some(at) = self.entries.iter().position(|entry| entry.phys == phys) {
-            if let Some(tail) = self.entries.get_mut(at..) {
-                tail.rotate_left(1);
+            for i in at + 1..self.entries.len() {
+                self.swap_with_next(i - 1);
             }
             self.entries.pop();
         }
     }
 
+    fn swap_with_next(&mut self, at: usize) {
+        if let Some([one, next]) = self.entries.get_mut(at..at.saturating_add(2)) {
+            core::mem::swap(one, next);
+        }
+    }
+
     /// Returns the place of the run that holds `phys`. Cost: log of the number of runs.
     pub(crate) fn find(&self, phys: Phys) -> Option<u32> {
-        let after = self.entries.partition_point(|entry| entry.phys.get() <= phys.get());
+        let after = self
+            .entries
+            .partition_point(|entry| entry.phys.get() <= phys.get());
         let entry = self.entries.get(after.checked_sub(1)?)?;
         let offset = phys.get() - entry.phys.get();
         if offset >= run_size_bytes(entry.order)? as u64 {

@@ -88,7 +88,7 @@ impl Geometry {
         if size_bytes > PAGE_SIZE_BYTES << MAX_ORDER {
             return None;
         }
-        let stride = size_bytes.next_multiple_of(align);
+        let stride = align_up(size_bytes, align);
 
         let mut best: Option<Self> = None;
         let mut order = 0;
@@ -127,9 +127,12 @@ impl Geometry {
 
     const fn fit(stride: usize, align: usize, order: u8) -> Option<Self> {
         let slab_bytes = PAGE_SIZE_BYTES << order;
-        let mut nr_slots = (slab_bytes - HEADER_BYTES) / (stride + 1);
+        let mut nr_slots = match (slab_bytes - HEADER_BYTES).checked_div(stride + 1) {
+            Some(nr_slots) => nr_slots,
+            None => return None,
+        };
         while nr_slots > 0 {
-            let first_slot = (HEADER_BYTES + nr_slots).next_multiple_of(align);
+            let first_slot = align_up(HEADER_BYTES + nr_slots, align);
             if first_slot <= u16::MAX as usize && first_slot + nr_slots * stride <= slab_bytes {
                 break;
             }
@@ -144,16 +147,21 @@ impl Geometry {
         } else {
             ALIGN_WISHED_BYTES
         };
-        let mut first_slot = (HEADER_BYTES + nr_slots).next_multiple_of(align);
+        let mut first_slot = align_up(HEADER_BYTES + nr_slots, align);
         if wished > align {
-            let aligned = (HEADER_BYTES + nr_slots).next_multiple_of(wished);
+            let aligned = align_up(HEADER_BYTES + nr_slots, wished);
             if aligned <= u16::MAX as usize && aligned + nr_slots * stride <= slab_bytes {
                 first_slot = aligned;
             }
         }
         // INVARIANT: the loop above ended where tags and slots fit; aligning the first slot was
         // undone unless they still did.
-        Some(Self::new(stride as u32, nr_slots as u32, first_slot as u16, order))
+        Some(Self::new(
+            stride as u32,
+            nr_slots as u32,
+            first_slot as u16,
+            order,
+        ))
     }
 
     const fn new(stride_bytes: u32, nr_slots: u32, first_slot: u16, slab_order: u8) -> Self {
@@ -162,7 +170,10 @@ impl Geometry {
             nr_slots,
             first_slot,
             slab_order,
-            reciprocal: (1u64 << RECIPROCAL_SHIFT).div_ceil(stride_bytes as u64),
+            reciprocal: match ((1u64 << RECIPROCAL_SHIFT) - 1).checked_div(stride_bytes as u64) {
+                Some(quotient) => quotient + 1,
+                None => 0,
+            },
         }
     }
 
@@ -177,7 +188,13 @@ impl Geometry {
     pub fn from_ser(ser: &ArenaSer) -> Result<Self, Refusal> {
         const S: &str = "ArenaSer";
         let at = u64::from(ser.id);
-        expect_at_most(S, "slab_order", at, u64::from(ser.slab_order), u64::from(MAX_ORDER))?;
+        expect_at_most(
+            S,
+            "slab_order",
+            at,
+            u64::from(ser.slab_order),
+            u64::from(MAX_ORDER),
+        )?;
         let slab_bytes = run_size_bytes(ser.slab_order).unwrap_or(PAGE_SIZE_BYTES) as u64;
         let stride = u64::from(ser.stride_bytes);
         let first_slot = u64::from(ser.first_slot);
@@ -186,15 +203,43 @@ impl Geometry {
 
         expect_at_least(S, "stride_bytes", at, stride, unit)?;
         expect_at_most(S, "stride_bytes", at, stride, slab_bytes)?;
-        expect(S, "stride_bytes", at, stride, unit, Relation::MultipleOf, stride % unit == 0)?;
+        expect(
+            S,
+            "stride_bytes",
+            at,
+            stride,
+            unit,
+            Relation::MultipleOf,
+            stride % unit == 0,
+        )?;
         expect_at_least(S, "nr_slots", at, nr_slots, 1)?;
         // Neither sum nor product can overflow: every factor is below 2^32.
-        expect_at_least(S, "first_slot", at, first_slot, HEADER_BYTES as u64 + nr_slots)?;
-        expect(S, "first_slot", at, first_slot, unit, Relation::MultipleOf, first_slot % unit == 0)?;
+        expect_at_least(
+            S,
+            "first_slot",
+            at,
+            first_slot,
+            HEADER_BYTES as u64 + nr_slots,
+        )?;
+        expect(
+            S,
+            "first_slot",
+            at,
+            first_slot,
+            unit,
+            Relation::MultipleOf,
+            first_slot % unit == 0,
+        )?;
         expect_at_most(S, "first_slot", at, first_slot, slab_bytes)?;
-        expect_at_most(S, "nr_slots", at, nr_slots, (slab_bytes - first_slot) / stride)?;
+        let room = slab_bytes.saturating_sub(first_slot).checked_div(stride);
+        expect_at_most(S, "nr_slots", at, nr_slots, room.unwrap_or(0))?;
         // INVARIANT: the comparisons above, one by one.
-        Ok(Self::new(ser.stride_bytes, ser.nr_slots, ser.first_slot, ser.slab_order))
+        Ok(Self::new(
+            ser.stride_bytes,
+            ser.nr_slots,
+            ser.first_slot,
+            ser.slab_order,
+        ))
     }
 
     /// Writes the layout into a descriptor; its checksum is the caller's to renew.
@@ -276,12 +321,167 @@ impl Geometry {
         Some(slot)
     }
 
+    /// Returns how many slabs there are in `run_bytes`, a power of two.
+    #[inline]
+    pub const fn nr_slabs(&self, run_bytes: usize) -> usize {
+        run_bytes >> self.slab_bytes().trailing_zeros()
+    }
+
     /// Returns whether slots are apart from each other as values of `T` have to be.
     pub const fn holds<T>(&self) -> bool {
         let align = align_of::<T>();
         size_of::<T>() <= self.stride_bytes as usize
             && align <= PAGE_SIZE_BYTES
-            && self.stride_bytes as usize % align == 0
-            && self.first_slot as usize % align == 0
+            && self.stride_bytes as usize & (align - 1) == 0
+            && self.first_slot as usize & (align - 1) == 0
+    }
+}
+
+/// Rounds up to a multiple of a power of two.
+const fn align_up(value: usize, align: usize) -> usize {
+    (value + (align - 1)) & !(align - 1)
+}
+
+#[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_KPRESERVE_KUNIT_TEST,
+    kernel::macros::kunit_tests(kpreserve_slab_geometry)
+)]
+mod tests {
+    use super::*;
+    use kpreserve_kho::SharedU64;
+
+    /// Whether the invariants of a layout hold, and slots are found where they are.
+    fn is_sound(geometry: &Geometry, size_bytes: usize, align: usize) -> bool {
+        let nr_slots = geometry.nr_slots();
+        let end = geometry.first_slot() + nr_slots as usize * geometry.stride_bytes();
+        let mut sound = nr_slots >= 1
+            && geometry.stride_bytes() >= size_bytes
+            && geometry.stride_bytes() % align == 0
+            && geometry.first_slot() % align == 0
+            && geometry.first_slot() >= HEADER_BYTES + nr_slots as usize
+            && end <= geometry.slab_bytes();
+        for slot in 0..nr_slots {
+            let Some(offset) = geometry.slot_offset(slot) else {
+                return false;
+            };
+            sound &= geometry.slot_at(offset) == Some(slot);
+            sound &= geometry.slot_at(offset + 1).is_none();
+            sound &= geometry.slot_at(offset - 1).is_none();
+        }
+        sound && geometry.slot_at(end).is_none() && geometry.slot_offset(nr_slots).is_none()
+    }
+
+    #[test]
+    fn every_size_has_a_sound_layout() -> Result {
+        for shift in 0..8 {
+            let align = 1 << shift;
+            for size_bytes in (1..300).chain([512, 2000, 4096, 5000, 8192, 65536, 100_000]) {
+                assert!(is_sound(
+                    &Geometry::of(size_bytes, align)?,
+                    size_bytes,
+                    align
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn waste_is_at_most_an_eighth() -> Result {
+        for size_bytes in 8..=16384 {
+            let size_bytes = size_bytes & !7;
+            let geometry = Geometry::of(size_bytes, 8)?;
+            let used = geometry.nr_slots() as usize * geometry.stride_bytes();
+            assert!(used * 8 >= geometry.slab_bytes() * 7);
+            assert!(geometry.nr_slots() >= 7);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_holds_62_objects_of_a_cache_line() -> Result {
+        let geometry = Geometry::of(64, 8)?;
+        assert_eq!(geometry.slab_order(), 0);
+        assert_eq!(geometry.nr_slots(), 62);
+        // On cache lines, though nobody asked for it.
+        assert_eq!(geometry.first_slot(), 128);
+        assert_eq!(geometry.word_mask(0), (1 << 62) - 1);
+        assert_eq!(geometry.word_mask(1), 0);
+        assert_eq!(geometry.word_mask(u32::MAX), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_objects_are_refused() {
+        assert_eq!(Geometry::of(0, 8).err(), Some(EINVAL));
+        assert_eq!(Geometry::of(64, 0).err(), Some(EINVAL));
+        assert_eq!(Geometry::of(64, 24).err(), Some(EINVAL));
+        assert_eq!(Geometry::of(64, 8192).err(), Some(EINVAL));
+        assert_eq!(Geometry::of(4 << 20, 8).err(), Some(EINVAL));
+        assert_eq!(Geometry::of(usize::MAX, 8).err(), Some(EINVAL));
+        assert!(Geometry::of((4 << 20) - 4096, 8).is_ok());
+    }
+
+    /// The descriptor of a cache with this layout.
+    fn ser(geometry: &Geometry) -> ArenaSer {
+        let mut ser = ArenaSer {
+            kind: 1,
+            id: 7,
+            fingerprint: 0,
+            version: 1,
+            stride_bytes: 0,
+            slab_order: 0,
+            reserved0: 0,
+            first_slot: 0,
+            nr_slots: 0,
+            len: SharedU64::new(0),
+            generation: 1,
+            reserved1: 0,
+            reserved2: 0,
+            check: 0,
+        };
+        geometry.fill(&mut ser);
+        ser
+    }
+
+    #[test]
+    fn a_descriptor_gives_the_layout_back() -> Result {
+        for size_bytes in [8, 24, 64, 100, 4096, 1 << 20] {
+            let geometry = Geometry::of(size_bytes, 8)?;
+            assert_eq!(Geometry::from_ser(&ser(&geometry)).ok(), Some(geometry));
+        }
+        Ok(())
+    }
+
+    /// The field that a changed descriptor is refused for.
+    fn refused(change: impl FnOnce(&mut ArenaSer)) -> &'static str {
+        let Ok(geometry) = Geometry::of(64, 8) else {
+            return "no layout";
+        };
+        let mut ser = ser(&geometry);
+        change(&mut ser);
+        match Geometry::from_ser(&ser) {
+            Ok(_) => "accepted",
+            Err(refusal) => refusal.field,
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_does_not_fit_is_refused() {
+        assert_eq!(refused(|_| {}), "accepted");
+        assert_eq!(refused(|ser| ser.slab_order = 11), "slab_order");
+        assert_eq!(refused(|ser| ser.slab_order = 255), "slab_order");
+        assert_eq!(refused(|ser| ser.stride_bytes = 0), "stride_bytes");
+        assert_eq!(refused(|ser| ser.stride_bytes = 68), "stride_bytes");
+        assert_eq!(refused(|ser| ser.stride_bytes = 4104), "stride_bytes");
+        assert_eq!(refused(|ser| ser.stride_bytes = u32::MAX), "stride_bytes");
+        assert_eq!(refused(|ser| ser.nr_slots = 0), "nr_slots");
+        assert_eq!(refused(|ser| ser.nr_slots = 63), "nr_slots");
+        assert_eq!(refused(|ser| ser.nr_slots = u32::MAX), "first_slot");
+        assert_eq!(refused(|ser| ser.first_slot = 117), "first_slot");
+        assert_eq!(refused(|ser| ser.first_slot = 121), "first_slot");
+        assert_eq!(refused(|ser| ser.first_slot = 4104), "first_slot");
+        assert_eq!(refused(|ser| ser.first_slot = 136), "nr_slots");
     }
 }

@@ -65,7 +65,10 @@ impl RawCache {
         let Ground { arena, places } = ground;
         let run = arena.grow(pass, self.geometry().slab_order(), 0)?;
         let (phys, order) = (run.pages.phys(), run.pages.order());
-        let words = places.find(&self.fixed.directory, nr_words(self.geometry(), run.pages.size_bytes()));
+        let words = places.find(
+            &self.fixed.directory,
+            nr_words(self.geometry(), run.pages.size_bytes()),
+        );
         let entered = words.and_then(|(place, words)| {
             let base = run.pages.memory();
             let Some(state) = self.fixed.directory.get(place) else {
@@ -191,8 +194,11 @@ impl RawCache {
             let nr_pages_here = held.nr_pages();
             let empty = is_empty(&held, self.geometry());
             drop(held);
-            if empty && nr_pages_empty - nr_pages_here >= nr_pages_kept && self.condemn(run, place) {
-                nr_pages_empty -= nr_pages_here;
+            if empty
+                && nr_pages_empty.saturating_sub(nr_pages_here) >= nr_pages_kept
+                && self.condemn(run, place)
+            {
+                nr_pages_empty = nr_pages_empty.saturating_sub(nr_pages_here);
                 self.release(&pass, run, place);
             }
         }
@@ -237,7 +243,11 @@ impl RawCache {
         self.index.lock().remove(phys);
         run.leave();
         ground.places.put_back(place);
-        let position = ground.arena.runs().iter().position(|other| other.pages.phys() == phys);
+        let position = ground
+            .arena
+            .runs()
+            .iter()
+            .position(|other| other.pages.phys() == phys);
         if let Some(position) = position {
             // SAFETY: the run is condemned: it is empty, and nobody can find it any more. What
             // handles say of it is checked at each use.
@@ -248,7 +258,12 @@ impl RawCache {
     /// Looks at each run that is there.
     pub(crate) fn for_each_run(&self, mut look: impl FnMut(&RunRef<'_>)) {
         for place in 0..self.fixed.directory.nr_places() {
-            if let Some(Ok(Some(run))) = self.fixed.directory.get(place).map(|run| run.get(place, true)) {
+            if let Some(Ok(Some(run))) = self
+                .fixed
+                .directory
+                .get(place)
+                .map(|run| run.get(place, true))
+            {
                 look(&run);
             }
         }
@@ -300,7 +315,9 @@ fn is_empty(run: &RunRef<'_>, geometry: &Geometry) -> bool {
             is_clean(&slab)
                 && (0..occupancy.len()).all(|word| {
                     let mask = geometry.word_mask(word);
-                    occupancy.get(word).is_some_and(|bits| bits.load(Acquire) & mask == 0)
+                    occupancy
+                        .get(word)
+                        .is_some_and(|bits| bits.load(Acquire) & mask == 0)
                 })
         })
     })

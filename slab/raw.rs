@@ -201,7 +201,8 @@ impl RawCache {
             for index in 0..nr_slabs {
                 if let Some(slab) = run.slab(index, &self.fixed.geometry) {
                     if let Ok(crate::touch::Touched::Known) = self.touch(&slab) {
-                        let live = (0..self.fixed.geometry.nr_slots()).filter(|&s| slab.tag(s).is_live());
+                        let live =
+                            (0..self.fixed.geometry.nr_slots()).filter(|&s| slab.tag(s).is_live());
                         counts.nr_objects += live.count();
                     }
                 }
@@ -245,7 +246,13 @@ impl Parts {
         };
         for run in arena.runs() {
             let directory = &parts.fixed.directory;
-            inherit(&geometry, directory, &mut parts.places, &mut parts.index, run)?;
+            inherit(
+                &geometry,
+                directory,
+                &mut parts.places,
+                &mut parts.index,
+                run,
+            )?;
         }
         Ok(parts)
     }

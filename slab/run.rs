@@ -87,7 +87,8 @@ impl RunState {
         to: RunUse,
     ) {
         let inherited = if inherited { INHERITED } else { 0 };
-        self.phys_order.store(phys.get() | u64::from(order) | inherited, Relaxed);
+        self.phys_order
+            .store(phys.get() | u64::from(order) | inherited, Relaxed);
         self.base.store(base.as_ptr(), Relaxed);
         self.words.store(words.as_ptr(), Relaxed);
         self.state.store(to as u32, Release);
@@ -149,7 +150,7 @@ impl RunState {
         if !(self.is(RunUse::Live) || self.is(RunUse::Dying)) || offset >= self.size_bytes() {
             return None;
         }
-        let index = (offset >> geometry.slab_bytes().trailing_zeros()) as u32;
+        let index = geometry.nr_slabs(offset as usize) as u32;
         // SAFETY: the run is there as long as a slot of it is owned, says the caller.
         unsafe { self.slab_at(place, index, geometry) }
     }
@@ -174,7 +175,7 @@ impl RunState {
     }
 
     fn nr_slabs(&self, geometry: &Geometry) -> u32 {
-        (self.size_bytes() >> geometry.slab_bytes().trailing_zeros()) as u32
+        geometry.nr_slabs(self.size_bytes() as usize) as u32
     }
 
     /// # Safety
@@ -265,7 +266,7 @@ impl<'a> RunRef<'a> {
             return None;
         }
         let offset = phys.get() - self.run.phys().get();
-        self.slab((offset >> geometry.slab_bytes().trailing_zeros()) as u32, geometry)
+        self.slab(geometry.nr_slabs(offset as usize) as u32, geometry)
     }
 }
 
@@ -278,7 +279,7 @@ impl Drop for RunRef<'_> {
 /// Returns how many words of volatile state a run needs: a bit a slab (known to be full), then for
 /// each slab a word of state and three rows of words (taken, unclaimed, incoming).
 pub(crate) fn nr_words(geometry: &Geometry, run_bytes: usize) -> usize {
-    let nr_slabs = run_bytes / geometry.slab_bytes();
+    let nr_slabs = geometry.nr_slabs(run_bytes);
     nr_slabs.div_ceil(64) + nr_slabs * (1 + 3 * geometry.nr_words() as usize)
 }
 

@@ -249,7 +249,11 @@ fn init_words(slab: &Slab<'_>, live: impl Fn(u32) -> u64) {
         let live = live(word);
         store(&slab.unclaimed(), word, live);
         store(&slab.incoming(), word, live);
-        store(&slab.occupancy(), word, live | !slab.geometry().word_mask(word));
+        store(
+            &slab.occupancy(),
+            word,
+            live | !slab.geometry().word_mask(word),
+        );
     }
 }
 

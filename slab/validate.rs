@@ -25,9 +25,27 @@ impl SlabSer {
         expect_equal(S, "owner", at, u64::from(self.owner), u64::from(ours.owner))?;
         let (found, expected) = (self.stride_bytes, ours.stride_bytes);
         expect_equal(S, "stride_bytes", at, u64::from(found), u64::from(expected))?;
-        expect_equal(S, "nr_slots", at, u64::from(self.nr_slots), u64::from(ours.nr_slots))?;
-        expect_equal(S, "first_slot", at, u64::from(self.first_slot), u64::from(ours.first_slot))?;
-        expect_equal(S, "slab_order", at, u64::from(self.slab_order), u64::from(ours.slab_order))?;
+        expect_equal(
+            S,
+            "nr_slots",
+            at,
+            u64::from(self.nr_slots),
+            u64::from(ours.nr_slots),
+        )?;
+        expect_equal(
+            S,
+            "first_slot",
+            at,
+            u64::from(self.first_slot),
+            u64::from(ours.first_slot),
+        )?;
+        expect_equal(
+            S,
+            "slab_order",
+            at,
+            u64::from(self.slab_order),
+            u64::from(ours.slab_order),
+        )?;
         expect_equal(S, "reserved0", at, u64::from(self.reserved0), 0)?;
         expect_equal(S, "reserved1", at, u64::from(self.reserved1), 0)
     }

@@ -171,3 +171,87 @@ fn change<W: Words + ?Sized>(words: &W, slot: u32, on: bool) -> bool {
         }
     }
 }
+
+#[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_KPRESERVE_KUNIT_TEST,
+    kernel::macros::kunit_tests(kpreserve_slab_words)
+)]
+mod tests {
+    use super::*;
+
+    struct Boxed([Atomic<u64>; 2]);
+
+    impl Words for Boxed {
+        fn get(&self, word: u32) -> Option<&Atomic<u64>> {
+            self.0.get(word as usize)
+        }
+
+        fn len(&self) -> u32 {
+            2
+        }
+    }
+
+    fn words(first: u64, second: u64) -> Boxed {
+        Boxed([Atomic::new(first), Atomic::new(second)])
+    }
+
+    fn value(words: &Boxed, word: usize) -> u64 {
+        words.0.get(word).map_or(0, |bits| bits.load(Relaxed))
+    }
+
+    #[test]
+    fn taking_takes_what_is_free() -> Result {
+        let words = words(u64::MAX, !0b1010);
+        assert!(take(&words, 0).is_none());
+        assert!(take(&words, 2).is_none());
+        let mut taken = take(&words, 1).ok_or(EINVAL)?;
+        assert_eq!(value(&words, 1), u64::MAX);
+        assert!(take(&words, 1).is_none());
+        assert_eq!(taken.len(), 2);
+        assert_eq!(taken.pop(), Some(65));
+        assert_eq!(taken.pop(), Some(67));
+        assert_eq!(taken.pop(), None);
+        assert!(taken.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_left_goes_back() -> Result {
+        let words = words(0, u64::MAX);
+        let mut taken = take(&words, 0).ok_or(EINVAL)?;
+        assert_eq!(taken.pop(), Some(0));
+        assert_eq!(taken.pop(), Some(1));
+        assert_eq!(taken.put(1), Ok(()));
+        assert_eq!(taken.put(1), Err(EINVAL));
+        assert_eq!(taken.put(64), Err(EINVAL));
+        assert_eq!(give_back(&words, taken), Ok(()));
+        assert_eq!(value(&words, 0), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn giving_back_what_was_not_taken_is_refused() {
+        let words = words(0b0100, 0);
+        assert_eq!(give_back(&words, Taken::of_slot(3)), Err(EINVAL));
+        assert_eq!(give_back(&words, Taken::of_slot(128)), Err(EINVAL));
+        assert_eq!(value(&words, 0), 0b0100);
+        assert_eq!(give_back(&words, Taken::of_slot(2)), Ok(()));
+        assert_eq!(give_back(&words, Taken::of_slot(2)), Err(EINVAL));
+        assert_eq!(value(&words, 0), 0);
+    }
+
+    #[test]
+    fn a_bit_changes_once() {
+        let words = words(0, 0);
+        assert!(set(&words, 70));
+        assert!(!set(&words, 70));
+        assert!(test(&words, 70));
+        assert!(!test(&words, 69));
+        assert_eq!(value(&words, 1), 1 << 6);
+        assert!(clear(&words, 70));
+        assert!(!clear(&words, 70));
+        assert!(!set(&words, 128));
+        assert!(!test(&words, 128));
+    }
+}
