@@ -14,6 +14,8 @@ pub struct Store {
     pub address: usize,
     /// The size.
     pub size_bytes: usize,
+    /// Whether stores that follow stay behind it (acquire or full).
+    pub acquires: bool,
 }
 
 type Observer = Box<dyn FnMut(Store)>;
@@ -28,7 +30,7 @@ pub fn set_observer(observer: Option<Observer>) -> Option<Observer> {
 }
 
 /// Tells the observer of a store to come. Stores of the observer itself are not observed.
-pub(crate) fn before_store<T>(at: *const T, size_bytes: usize) {
+pub(crate) fn before_store<T>(at: *const T, size_bytes: usize, acquires: bool) {
     // The thread may be past its thread-locals; nobody observes it then.
     let _ = OBSERVER.try_with(|cell| {
         if let Ok(mut observer) = cell.try_borrow_mut() {
@@ -36,6 +38,7 @@ pub(crate) fn before_store<T>(at: *const T, size_bytes: usize) {
                 observer(Store {
                     address: at.addr(),
                     size_bytes,
+                    acquires,
                 });
             }
         }

@@ -97,8 +97,8 @@ impl<T: AtomicType> Atomic<T> {
         self.as_ptr().cast()
     }
 
-    fn announce(&self) {
-        crate::observe::before_store(self.as_ptr(), size_of::<T>());
+    fn announce<O: ordering::Ordering>(&self) {
+        crate::observe::before_store(self.as_ptr(), size_of::<T>(), O::ACQUIRES);
     }
 
     /// Loads.
@@ -111,14 +111,14 @@ impl<T: AtomicType> Atomic<T> {
 
     /// Stores.
     pub fn store<O: ordering::ReleaseOrRelaxed>(&self, v: T, _: O) {
-        self.announce();
+        self.announce::<O>();
         // SAFETY: the pointer is valid and aligned, every access is atomic.
         unsafe { T::Repr::store(self.repr(), into_repr(v), O::STORE) };
     }
 
     /// Stores, and returns the value from before.
     pub fn xchg<O: ordering::Ordering>(&self, v: T, _: O) -> T {
-        self.announce();
+        self.announce::<O>();
         fence_if_full::<O>();
         // SAFETY: the pointer is valid and aligned, every access is atomic.
         let old = unsafe { T::Repr::swap(self.repr(), into_repr(v), O::RMW) };
@@ -134,7 +134,7 @@ impl<T: AtomicType> Atomic<T> {
     ///
     /// The value that was found.
     pub fn cmpxchg<O: ordering::Ordering>(&self, old: T, new: T, _: O) -> Result<T, T> {
-        self.announce();
+        self.announce::<O>();
         fence_if_full::<O>();
         let (old, new) = (into_repr(old), into_repr(new));
         // SAFETY: the pointer is valid and aligned, every access is atomic.
@@ -166,7 +166,7 @@ where
     where
         T: AtomicAdd<Rhs>,
     {
-        self.announce();
+        self.announce::<O>();
         fence_if_full::<O>();
         // SAFETY: the pointer is valid and aligned, every access is atomic.
         let old = unsafe { T::Repr::fetch_add(self.repr(), T::rhs_into_delta(v), O::RMW) };
@@ -180,7 +180,7 @@ where
     where
         T: AtomicAdd<Rhs>,
     {
-        self.announce();
+        self.announce::<O>();
         fence_if_full::<O>();
         // SAFETY: the pointer is valid and aligned, every access is atomic.
         let old = unsafe { T::Repr::fetch_sub(self.repr(), T::rhs_into_delta(v), O::RMW) };

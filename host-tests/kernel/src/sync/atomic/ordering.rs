@@ -18,6 +18,8 @@ pub trait Ordering: internal::Sealed {
     const RMW: Core;
     #[doc(hidden)]
     const IS_FULL: bool;
+    #[doc(hidden)]
+    const ACQUIRES: bool;
 }
 
 /// An ordering for loads.
@@ -27,7 +29,7 @@ pub trait AcquireOrRelaxed: Ordering {}
 pub trait ReleaseOrRelaxed: Ordering {}
 
 macro_rules! declare {
-    ($($name:ident $doc:literal $load:ident $store:ident $rmw:ident $full:literal;)*) => {$(
+    ($($name:ident $doc:literal $load:ident $store:ident $rmw:ident $full:literal $acquires:literal;)*) => {$(
         #[doc = $doc]
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
@@ -39,15 +41,16 @@ macro_rules! declare {
             const STORE: Core = Core::$store;
             const RMW: Core = Core::$rmw;
             const IS_FULL: bool = $full;
+            const ACQUIRES: bool = $acquires;
         }
     )*};
 }
 
 declare! {
-    Relaxed "Atomic, and nothing else." Relaxed Relaxed Relaxed false;
-    Acquire "Nothing after it happens before it." Acquire Relaxed Acquire false;
-    Release "Nothing before it happens after it." Relaxed Release Release false;
-    Full "A full barrier before and after." Acquire Release AcqRel true;
+    Relaxed "Atomic, and nothing else." Relaxed Relaxed Relaxed false false;
+    Acquire "Nothing after it happens before it." Acquire Relaxed Acquire false true;
+    Release "Nothing before it happens after it." Relaxed Release Release false false;
+    Full "A full barrier before and after." Acquire Release AcqRel true true;
 }
 
 impl AcquireOrRelaxed for Acquire {}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A page allocator like the kernel's: blocks of a power of two of pages, split and merged.
+
+use std::collections::BTreeSet;
+
+use kpreserve_kho::phys::MAX_ORDER;
+
+/// Free blocks by order.
+#[derive(Debug)]
+pub(crate) struct Buddy {
+    free: [BTreeSet<usize>; MAX_ORDER as usize + 1],
+    order_max: u8,
+}
+
+impl Buddy {
+    /// Makes one without free pages.
+    pub(crate) fn new(order_max: u8) -> Self {
+        Self {
+            free: Default::default(),
+            order_max: order_max.min(MAX_ORDER),
+        }
+    }
+
+    /// Takes a block of `2^order` pages; returns its first page. `pick` chooses among `n`.
+    pub(crate) fn take(&mut self, order: u8, pick: impl FnOnce(usize) -> usize) -> Option<usize> {
+        let found = (order..=self.order_max).find(|&o| !self.blocks(o).is_empty())?;
+        let nth = pick(self.blocks(found).len());
+        let block = *self.blocks(found).iter().nth(nth)?;
+        self.blocks(found).remove(&block);
+        for o in (order..found).rev() {
+            self.blocks(o).insert(block + (1 << o));
+        }
+        Some(block)
+    }
+
+    /// Gives a block back.
+    pub(crate) fn give(&mut self, block: usize, order: u8) {
+        let (mut block, mut order) = (block, order);
+        while order < self.order_max {
+            let buddy = block ^ (1 << order);
+            if !self.blocks(order).remove(&buddy) {
+                break;
+            }
+            block = block.min(buddy);
+            order += 1;
+        }
+        self.blocks(order).insert(block);
+    }
+
+    /// Returns how many pages are free.
+    pub(crate) fn nr_pages(&self) -> usize {
+        self.free
+            .iter()
+            .enumerate()
+            .map(|(order, blocks)| blocks.len() << order)
+            .sum()
+    }
+
+    fn blocks(&mut self, order: u8) -> &mut BTreeSet<usize> {
+        &mut self.free[usize::from(order)]
+    }
+}

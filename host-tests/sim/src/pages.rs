@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine gives out runs.
+
+use core::ptr::NonNull;
+
+use kernel::context::might_sleep;
+use kernel::error::Result;
+use kernel::prelude::{
+    EINVAL,
+    ENOMEM, //
+};
+use kpreserve_kho::phys::{
+    run_size_bytes,
+    PAGE_SIZE_BYTES, //
+};
+use kpreserve_kho::{
+    Effort,
+    Node,
+    PageSource,
+    Phys,
+    Window, //
+};
+
+use crate::faults::Call;
+use crate::machine::{
+    Page,
+    SimMachine,
+    State, //
+};
+use crate::recorder;
+use crate::region::Place;
+
+// SAFETY: a run comes from the buddy allocator, which gives each page out once, aligned to its
+// size; the window maps it; it is zeroed below; scratch pages are never given to the allocator.
+unsafe impl PageSource for SimMachine {
+    fn window(&self) -> Window {
+        self.memory.window()
+    }
+
+    fn alloc_run(&self, order: u8, _node: Node, _effort: Effort) -> Result<Phys> {
+        might_sleep("alloc_run()");
+        run_size_bytes(order).ok_or(EINVAL)?;
+        recorder::step(self, "before alloc_run");
+        let number = self.take_pages(order)?;
+        if self.config.poisons {
+            self.check_pattern(number, order);
+        }
+        self.memory
+            .write(number, &vec![0; PAGE_SIZE_BYTES << order]);
+        recorder::step(self, "after alloc_run");
+        Ok(self.memory.phys(number))
+    }
+
+    unsafe fn free_run(&self, phys: Phys, order: u8) {
+        recorder::step(self, "before free_run");
+        let mut state = self.state();
+        state.counters.free += 1;
+        let Some(number) = self.memory.page_number(phys) else {
+            state.violate(format!("free of {:#x}: not memory", phys.get()));
+            return;
+        };
+        if state.pages[number] != Page::Head(order) {
+            let found = state.pages[number];
+            state.violate(format!(
+                "free of {:#x} as order {order}: it is {found:?}",
+                phys.get()
+            ));
+            return;
+        }
+        let end = phys.get() + (PAGE_SIZE_BYTES << order) as u64;
+        if let Some(key) = state.key_inside(phys.get(), end) {
+            state.violate(format!("free of {:#x}: {key:x?} is preserved", phys.get()));
+        }
+        for page in number..number + (1 << order) {
+            state.pages[page] = Page::Free;
+            if self.config.poisons {
+                self.memory.write(page, &self.garbage);
+            }
+        }
+        state.counters.pages_out -= 1 << order;
+        state.buddy.give(number, order);
+        drop(state);
+        recorder::step(self, "after free_run");
+    }
+
+    unsafe fn map_runs(&self, runs: &[(Phys, u8)]) -> Result<NonNull<u8>> {
+        might_sleep("map_runs()");
+        let mut state = self.state();
+        state.counters.map += 1;
+        if state.faults.fails(Call::Map) {
+            return Err(ENOMEM);
+        }
+        let size_bytes = runs
+            .iter()
+            .map(|&(_, order)| PAGE_SIZE_BYTES << order)
+            .sum();
+        let gap_bytes = (state.random.below(16) << 22) as usize;
+        let place = Place::take(size_bytes, gap_bytes);
+        let mut offset = 0;
+        for &(phys, order) in runs {
+            let number = self.memory.page_number(phys).ok_or(EINVAL)?;
+            if state.pages[number] != Page::Head(order) {
+                let found = state.pages[number];
+                state.violate(format!(
+                    "mapping of {:#x} as order {order}: it is {found:?}",
+                    phys.get()
+                ));
+            }
+            let len_bytes = PAGE_SIZE_BYTES << order;
+            place.map(
+                offset,
+                len_bytes,
+                &self.memory.file(),
+                number * PAGE_SIZE_BYTES,
+            );
+            offset += len_bytes;
+        }
+        let start = place.start();
+        state.mappings.insert(start, (place, size_bytes));
+        NonNull::new(core::ptr::with_exposed_provenance_mut(start)).ok_or(ENOMEM)
+    }
+
+    unsafe fn unmap_runs(&self, start: NonNull<u8>, size_bytes: usize) {
+        might_sleep("unmap_runs()");
+        let mut state = self.state();
+        state.counters.unmap += 1;
+        match state.mappings.remove(&start.as_ptr().addr()) {
+            Some((place, size)) => {
+                place.retire();
+                if size != size_bytes {
+                    state.violate(format!(
+                        "unmap of {size_bytes:#x} bytes, mapped were {size:#x}"
+                    ));
+                }
+            }
+            None => state.violate(format!("unmap of {start:p}: nothing is mapped there")),
+        }
+    }
+}
+
+impl SimMachine {
+    fn take_pages(&self, order: u8) -> Result<usize> {
+        let mut state = self.state();
+        state.counters.alloc += 1;
+        if state.faults.fails(Call::Alloc) {
+            return Err(ENOMEM);
+        }
+        let draw = state.random.next_u64();
+        let number = state
+            .buddy
+            .take(order, |n| (draw % n as u64) as usize)
+            .ok_or(ENOMEM)?;
+        state.own(number, order);
+        Ok(number)
+    }
+
+    /// Checks that nobody wrote to pages while they were free.
+    fn check_pattern(&self, number: usize, order: u8) {
+        let mut bytes = [0; PAGE_SIZE_BYTES];
+        for page in number..number + (1 << order) {
+            self.memory.read(page, &mut bytes);
+            if bytes != self.garbage {
+                let phys = self.memory.phys(page).get();
+                self.state()
+                    .violate(format!("{phys:#x} was written to while it was free"));
+            }
+        }
+    }
+}
+
+impl State {
+    /// Makes pages a folio of the framework.
+    pub(crate) fn own(&mut self, number: usize, order: u8) {
+        self.pages[number..number + (1 << order)].fill(Page::Tail(number));
+        self.pages[number] = Page::Head(order);
+        self.counters.pages_out += 1 << order;
+    }
+
+    /// Returns a key that covers a byte of the range.
+    pub(crate) fn key_inside(&self, start: u64, end: u64) -> Option<(u64, u8)> {
+        self.keys
+            .range(..(end, 0))
+            .rev()
+            .find(|&&(phys, order)| phys + ((PAGE_SIZE_BYTES as u64) << order) > start)
+            .copied()
+    }
+}
