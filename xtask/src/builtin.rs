@@ -8,7 +8,6 @@
 
 use crate::{
     cache::{self, Cache},
-    config::Fragment,
     jail::Jail,
     kernel::{self, Kernel},
     run, source, sync,
@@ -49,10 +48,7 @@ impl Builtin {
             copy_out(shop.cache(), &plain.out, &out)?;
         }
         let jail = lay(shop, &place)?.lend(&out, kernel::OUT);
-        let fragment = Fragment::read(&[
-            &checkout.path("kernel/base.config"),
-            &checkout.path("kernel/builtin.config"),
-        ])?;
+        let fragment = kernel::fragment(shop.source()?, checkout.folder(), &["builtin.config"])?;
         let log = checkout.corner("builtin.log");
         let _ = fs::remove_file(&log);
         // Only our own Kconfig can change what the fragment leads to.

@@ -3,7 +3,10 @@
 //! Kernel configurations: fragments, and whether Kconfig did what they say.
 
 use anyhow::{bail, Context, Result};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The options of one or more fragments.
 pub(crate) struct Fragment {
@@ -12,7 +15,7 @@ pub(crate) struct Fragment {
 
 impl Fragment {
     /// Reads the fragments; a later one adds to the earlier ones.
-    pub(crate) fn read(paths: &[&Path]) -> Result<Self> {
+    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
         let mut text = String::new();
         for path in paths {
             text += &fs::read_to_string(path)

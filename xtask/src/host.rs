@@ -87,14 +87,15 @@ pub(crate) fn prepare() -> Result<()> {
         .collect();
     let packages = missing.join(" ");
     if !is_root() {
-        let first = if missing.is_empty() {
+        let install = if missing.is_empty() {
             String::new()
         } else {
-            format!("Install what is missing:\n\n    sudo apt-get install {packages}\n\nand then ")
+            format!("Install what is missing:\n\n    sudo apt-get install {packages}\n\nThen r")
         };
+        let run = if missing.is_empty() { "R" } else { "" };
         bail!(
             "root is needed: the kernel is built inside a Debian build root (debootstrap, mount, chroot). \
-             {first}run the same command as root, for instance with sudo -E."
+             {install}{run}un the same command as root, for instance with sudo -E."
         );
     }
     if missing.is_empty() {

@@ -41,7 +41,7 @@ impl Kernel {
         source: &Source,
         checkout: &Path,
     ) -> Result<Self> {
-        let fragment = Fragment::read(&[&checkout.join("kernel/base.config")])?;
+        let fragment = fragment(source, checkout, &[])?;
         let id = cache::hash([root.id(), &source.id, fragment.text()]);
         let out = cache.folder(
             &format!("kernel-{}-{}-{id}", source.id, root.id()),
@@ -80,6 +80,16 @@ impl Kernel {
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(text.trim().to_owned())
     }
+}
+
+/// `kernel/base.config`, what the series needs beyond it (`kernel/7.2.config`), and further fragments.
+pub(crate) fn fragment(source: &Source, checkout: &Path, more: &[&str]) -> Result<Fragment> {
+    let folder = checkout.join("kernel");
+    let mut paths = vec![folder.join("base.config")];
+    let of_series = folder.join(format!("{}.config", source.series()));
+    paths.extend(of_series.is_file().then_some(of_series));
+    paths.extend(more.iter().map(|name| folder.join(name)));
+    Fragment::read(&paths)
 }
 
 /// Starts from a kernel of the same source and build root with another configuration, if the cache has one: make then

@@ -24,6 +24,13 @@ pub(crate) struct Source {
     pub(crate) id: String,
 }
 
+impl Source {
+    /// Its series, `7.3`.
+    pub(crate) fn series(&self) -> &str {
+        self.id.split('-').next().unwrap_or_default()
+    }
+}
+
 /// A package that the archive has.
 struct Package {
     series: String,
@@ -67,8 +74,13 @@ fn chosen(cache: &Cache, choice: &Path) -> Option<Source> {
 
 /// Asks the archive for the wanted series, one after the other.
 fn choose(cache: &Cache, root: &BuildRoot, series: &Series, wanted: &[Wanted]) -> Result<Package> {
+    let mut broken = false;
     for candidate in wanted {
-        add_suite(cache, root, series.release(), &candidate.suite)?;
+        if let Err(error) = add_suite(cache, root, series.release(), &candidate.suite) {
+            ui::say(format!("{error:#}"));
+            broken = true;
+            continue;
+        }
         let name = format!("linux-source-{}", candidate.series);
         let listing = run::capture(&mut root.jail().command("apt-cache", ["madison", &name]))?;
         // Newest first: "linux-source-7.3 | 7.3.4-1~bpo13+1 | http://... trixie-backports/main amd64 Packages"
@@ -86,12 +98,12 @@ fn choose(cache: &Cache, root: &BuildRoot, series: &Series, wanted: &[Wanted]) -
             });
         }
         ui::say(format!(
-            "the archive has no Linux {} in {} any more",
+            "the archive has no Linux {} in {}",
             candidate.series, candidate.suite
         ));
     }
-    for suite in series.suites() {
-        add_suite(cache, root, series.release(), suite)?;
+    if broken {
+        bail!("the package lists of the archive could not be read, see above; is the network up?");
     }
     let names = run::capture(
         &mut root
@@ -103,7 +115,8 @@ fn choose(cache: &Cache, root: &BuildRoot, series: &Series, wanted: &[Wanted]) -
         .filter_map(|name| name.strip_prefix("linux-source-"))
         .collect();
     has.sort_unstable();
-    let tried: Vec<_> = wanted.iter().map(|w| w.series.as_str()).collect();
+    let mut tried: Vec<_> = wanted.iter().map(|w| w.series.as_str()).collect();
+    tried.dedup();
     bail!(
         "the Debian archive has no kernel source of series {}. It has: {}. Choose one of these with \
          KPRESERVE_SERIES=<series>, or change kernel/series.toml. kpreserve is written for 7.3 (KHO ABI kho-v4).",
@@ -144,6 +157,10 @@ fn add_suite(cache: &Cache, root: &BuildRoot, release: &str, suite: &str) -> Res
             "APT::Get::List-Cleanup=0",
             "-o",
             "Acquire::Languages=none",
+            // Mirrors that stand still (snapshots, test networks) have release files past their date. The signature is
+            // checked all the same.
+            "-o",
+            "Acquire::Check-Valid-Until=false",
         ],
     );
     run::logged(&mut stage, &cache.log("kernel-source"), &mut update)?;
