@@ -126,9 +126,9 @@ impl Arena {
 
         let pages = self.alloc(order_min, self.next_order(order_min, nr_pages_wanted))?;
         let pages = pages.preserve()?;
-        let recorded =
-            self.ledger
-                .record(pass, pages.phys(), pages.order(), self.id, index);
+        let recorded = self
+            .ledger
+            .record(pass, pages.phys(), pages.order(), self.id, index);
         let slot = match recorded {
             Ok(slot) => slot,
             Err(error) => {

@@ -29,7 +29,10 @@ impl<T> Handle<T> {
 
     /// Makes a handle of the parts that [`phys`](Self::phys) and [`tag`](Self::tag) return.
     pub const fn new(phys: Phys, tag: u8) -> Self {
-        Self((phys.get() & PHYS_MASK) | ((tag as u64) << PHYS_BITS), PhantomData)
+        Self(
+            (phys.get() & PHYS_MASK) | ((tag as u64) << PHYS_BITS),
+            PhantomData,
+        )
     }
 
     /// Makes a handle of a number, say one that travelled through user space; claiming checks it.

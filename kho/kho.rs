@@ -109,9 +109,8 @@ unsafe impl PageSource for Kho {
         let mut phys = 0;
         let light = effort == Effort::Light;
         // SAFETY: the pointer is to a local; any order up to the maximum may be asked for.
-        let ret = unsafe {
-            bindings::kpreserve_alloc_run(c_uint::from(order), node.0, light, &mut phys)
-        };
+        let ret =
+            unsafe { bindings::kpreserve_alloc_run(c_uint::from(order), node.0, light, &mut phys) };
         to_result(ret)?;
         Ok(Phys::new(phys))
     }

@@ -120,13 +120,18 @@ impl Window {
             return None;
         }
         let offset = (phys.get() - self.phys_base) as usize;
-        NonNull::new(core::ptr::with_exposed_provenance_mut(self.virt_base + offset))
+        NonNull::new(core::ptr::with_exposed_provenance_mut(
+            self.virt_base + offset,
+        ))
     }
 
     /// Returns the physical address of a pointer into the window; `None` outside it.
     #[inline]
     pub fn phys(&self, virt: NonNull<u8>) -> Option<Phys> {
-        let offset = virt.as_ptr().expose_provenance().checked_sub(self.virt_base)?;
+        let offset = virt
+            .as_ptr()
+            .expose_provenance()
+            .checked_sub(self.virt_base)?;
         if offset as u64 >= self.size_bytes {
             return None;
         }

@@ -41,7 +41,10 @@ pub unsafe trait Preservable: FromBytes + IntoBytes + Send + 'static {
 /// Compile-time requirements that the traits cannot express; evaluated by whoever makes a
 /// container for `T`.
 pub const fn assert_preservable<T: Preservable>() {
-    assert!(!core::mem::needs_drop::<T>(), "a preservable type has no destructor");
+    assert!(
+        !core::mem::needs_drop::<T>(),
+        "a preservable type has no destructor"
+    );
     assert!(size_of::<T>() > 0, "a preservable type has a size");
 }
 

@@ -39,7 +39,10 @@ fn sift_down<T>(heap: &mut [T], mut root: usize, is_less: &impl Fn(&T, &T) -> bo
 }
 
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
-#[cfg_attr(CONFIG_KPRESERVE_KUNIT_TEST, kernel::macros::kunit_tests(kpreserve_sort))]
+#[cfg_attr(
+    CONFIG_KPRESERVE_KUNIT_TEST,
+    kernel::macros::kunit_tests(kpreserve_sort)
+)]
 mod tests {
     use super::*;
 

@@ -56,7 +56,15 @@ pub fn expect_equal(
     found: u64,
     expected: u64,
 ) -> Result<(), Refusal> {
-    expect(structure, field, at, found, expected, Relation::Equal, found == expected)
+    expect(
+        structure,
+        field,
+        at,
+        found,
+        expected,
+        Relation::Equal,
+        found == expected,
+    )
 }
 
 /// Bounds a field from above.
@@ -71,7 +79,15 @@ pub fn expect_at_most(
     found: u64,
     limit: u64,
 ) -> Result<(), Refusal> {
-    expect(structure, field, at, found, limit, Relation::AtMost, found <= limit)
+    expect(
+        structure,
+        field,
+        at,
+        found,
+        limit,
+        Relation::AtMost,
+        found <= limit,
+    )
 }
 
 /// Bounds a field from below.
@@ -86,7 +102,15 @@ pub fn expect_at_least(
     found: u64,
     limit: u64,
 ) -> Result<(), Refusal> {
-    expect(structure, field, at, found, limit, Relation::AtLeast, found >= limit)
+    expect(
+        structure,
+        field,
+        at,
+        found,
+        limit,
+        Relation::AtLeast,
+        found >= limit,
+    )
 }
 
 /// Any other relation, decided by the caller.
@@ -131,7 +155,13 @@ impl RunSer {
         const S: &str = "RunSer";
         let phys = self.phys();
         expect_equal(S, "check", place, self.check, self.checksum(root_id, place))?;
-        expect_at_most(S, "order", place, u64::from(self.order()), u64::from(MAX_ORDER))?;
+        expect_at_most(
+            S,
+            "order",
+            place,
+            u64::from(self.order()),
+            u64::from(MAX_ORDER),
+        )?;
         let size_bytes = run_size_bytes(self.order()).unwrap_or(PAGE_SIZE_BYTES) as u64;
         expect(
             S,
@@ -183,14 +213,23 @@ impl ArenaSer {
         expect_at_least(S, "stride_bytes", at, u64::from(self.stride_bytes), 1)?;
         let largest = run_size_bytes(MAX_ORDER).unwrap_or(PAGE_SIZE_BYTES) as u64;
         expect_at_most(S, "stride_bytes", at, u64::from(self.stride_bytes), largest)?;
-        expect_at_most(S, "slab_order", at, u64::from(self.slab_order), u64::from(MAX_ORDER))?;
+        expect_at_most(
+            S,
+            "slab_order",
+            at,
+            u64::from(self.slab_order),
+            u64::from(MAX_ORDER),
+        )?;
         // INVARIANT: all that the documentation above promises was compared.
         Ok(Checked(self))
     }
 }
 
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
-#[cfg_attr(CONFIG_KPRESERVE_KUNIT_TEST, kernel::macros::kunit_tests(kpreserve_validate))]
+#[cfg_attr(
+    CONFIG_KPRESERVE_KUNIT_TEST,
+    kernel::macros::kunit_tests(kpreserve_validate)
+)]
 mod tests {
     use super::*;
     use crate::abi::SharedU64;
@@ -287,7 +326,13 @@ mod tests {
         assert_eq!(changed(|arena| arena.kind = 3), "kind");
         assert_eq!(changed(|arena| arena.kind = 0), "kind");
         assert_eq!(changed(|arena| arena.stride_bytes = 0), "stride_bytes");
-        assert_eq!(changed(|arena| arena.stride_bytes = u32::MAX), "stride_bytes");
-        assert_eq!(changed(|arena| arena.slab_order = MAX_ORDER + 1), "slab_order");
+        assert_eq!(
+            changed(|arena| arena.stride_bytes = u32::MAX),
+            "stride_bytes"
+        );
+        assert_eq!(
+            changed(|arena| arena.slab_order = MAX_ORDER + 1),
+            "slab_order"
+        );
     }
 }

@@ -71,10 +71,20 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
     for (run, tag) in pledged.into_iter() {
         // SAFETY: the survey compared all runs with each other: no two overlap.
         let restored = unsafe { run.restore() };
-        let Ok(run) = restored else {
-            pr_err!("{:?}: refused by KHO although preserved; carried on, not used\n", tag);
-            pool.refuse(tag.owner);
-            continue;
+        let run = match restored {
+            Ok(run) => run,
+            Err(error) => {
+                pr_err!(
+                    "{:?}: refused by KHO although preserved; carried on, not used\n",
+                    tag
+                );
+                if tag.is_frame() {
+                    // Without the frame nothing else can be reached; all of it is carried on.
+                    return Err(error);
+                }
+                pool.refuse(tag.owner);
+                continue;
+            }
         };
         match tag.owner {
             // The page stays as it is: `root` points to it.

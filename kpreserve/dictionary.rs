@@ -301,7 +301,10 @@ impl Dictionary {
                     return Ok(index as u32);
                 }
             }
-            pr_warn!("free list of the dictionary: entry {} is in use; list dropped\n", index);
+            pr_warn!(
+                "free list of the dictionary: entry {} is in use; list dropped\n",
+                index
+            );
             self.head.free_entry.store(0);
         }
         let index = u32::try_from(self.entries.len()).map_err(|_| ENOMEM)?;
@@ -335,7 +338,10 @@ fn grow_buckets(buckets: &mut PVec<SharedU64>, nr_buckets: usize) -> Result {
 }
 
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
-#[cfg_attr(CONFIG_KPRESERVE_KUNIT_TEST, kernel::macros::kunit_tests(kpreserve_dictionary))]
+#[cfg_attr(
+    CONFIG_KPRESERVE_KUNIT_TEST,
+    kernel::macros::kunit_tests(kpreserve_dictionary)
+)]
 mod tests {
     use super::*;
 

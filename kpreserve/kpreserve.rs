@@ -32,7 +32,7 @@
 //! | `pool` | runs of arenas that nobody has open |
 //! | [`framework`] | [`Framework`]: one a boot |
 //! | `names`, `dictionary` | arena table, names |
-//! | [`open`], [`named`] | opening caches, areas and objects |
+//! | [`open`], `named` | opening caches, areas and objects |
 //! | `global`, `boot` | the framework of this boot; init, freeze by reboot notifier, worker |
 
 #![cfg_attr(not(CONFIG_RUST), no_std)]

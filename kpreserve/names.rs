@@ -112,7 +112,10 @@ impl Names {
     /// EINVAL if a structure is refused, ENOMEM, EBUSY if the framework is frozen.
     pub(crate) fn open(framework: &'static Framework) -> Result<Self> {
         let head = framework.root().head();
-        let checked = head.arenas.snapshot().validate(framework.root_id(), ARENA_TABLE);
+        let checked = head
+            .arenas
+            .snapshot()
+            .validate(framework.root_id(), ARENA_TABLE);
         checked.map_err(Refusal::report)?;
         let raw = RawArea::new(framework.open_arena(ARENA_TABLE)?, &head.arenas)?;
         let mut arenas = PVec::<ArenaSer>::from_raw(raw)?;
@@ -174,7 +177,8 @@ impl Names {
                 let id = u32::try_from(self.arenas.len()).map_err(|_| ENOMEM)?;
                 // So that retiring it cannot fail.
                 let nr_free = self.free_arenas.len();
-                self.free_arenas.reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
+                self.free_arenas
+                    .reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
                 self.arenas.push(free_record(0))?;
                 id
             }

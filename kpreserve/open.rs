@@ -153,10 +153,7 @@ fn raw_area(
     RawArea::new(framework.open_arena(handle.id())?, ser)
 }
 
-fn create_raw_area<T: Preservable>(
-    framework: &'static Framework,
-    flags: Flags,
-) -> Result<RawArea> {
+fn create_raw_area<T: Preservable>(framework: &'static Framework, flags: Flags) -> Result<RawArea> {
     const { assert_preservable::<T>() };
     can_sleep(flags)?;
     let _pass = framework.gate().enter()?;

@@ -66,9 +66,8 @@ impl Pool {
     /// Ends the adding.
     pub(crate) fn sort(&mut self) {
         heap_sort(&mut self.refused, |a, b| a < b);
-        let key = |(owner, run): &(u32, Option<Run>)| {
-            (*owner, run.as_ref().map_or(0, |run| run.index))
-        };
+        let key =
+            |(owner, run): &(u32, Option<Run>)| (*owner, run.as_ref().map_or(0, |run| run.index));
         heap_sort(&mut self.inherited, |a, b| key(a) < key(b));
     }
 
@@ -94,11 +93,14 @@ impl Pool {
     ///
     /// EBUSY if it is open; EINVAL if a run of it was refused; ENOMEM.
     pub(crate) fn take(&mut self, owner: u32) -> Result<KVVec<Run>> {
-        if self.open.iter().any(|&id| id == owner) {
+        if self.open.contains(&owner) {
             return Err(EBUSY);
         }
         if self.refused.binary_search(&owner).is_ok() {
-            pr_err!("arena {}: a run of it was refused; it is carried on, not opened\n", owner);
+            pr_err!(
+                "arena {}: a run of it was refused; it is carried on, not opened\n",
+                owner
+            );
             return Err(EINVAL);
         }
         self.open.reserve(1, GFP_KERNEL)?;

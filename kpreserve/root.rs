@@ -125,8 +125,20 @@ impl Root {
         let ser = unsafe { page.cast::<RootHeadSer>().as_ref() };
         let at = pages.phys().get();
         expect_equal(S, "magic", at, ser.magic, ROOT_MAGIC)?;
-        expect_equal(S, "byte_order", at, ser.byte_order.into(), BYTE_ORDER.into())?;
-        expect_equal(S, "page_size_bytes", at, ser.page_size_bytes.into(), PAGE_SIZE_BYTES as u64)?;
+        expect_equal(
+            S,
+            "byte_order",
+            at,
+            ser.byte_order.into(),
+            BYTE_ORDER.into(),
+        )?;
+        expect_equal(
+            S,
+            "page_size_bytes",
+            at,
+            ser.page_size_bytes.into(),
+            PAGE_SIZE_BYTES as u64,
+        )?;
         let version = u64::from(ser.version);
         expect(
             S,
@@ -138,7 +150,13 @@ impl Root {
             version == u64::from(ROOT_VERSION),
         )?;
         expect_equal(S, "self_phys", at, ser.self_phys, at)?;
-        expect_equal(S, "check", at, ser.check, RootHeadSer::checksum(ser.root_id, at))?;
+        expect_equal(
+            S,
+            "check",
+            at,
+            ser.check,
+            RootHeadSer::checksum(ser.root_id, at),
+        )?;
         // INVARIANT: validated. The page is preserved, and whoever calls restores it before the
         // root is used.
         Ok(Self {

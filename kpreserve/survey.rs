@@ -37,6 +37,13 @@ pub(crate) struct Tag {
     pub(crate) place: u32,
 }
 
+impl Tag {
+    /// Returns whether this is the root page or a block of the run table.
+    pub(crate) fn is_frame(&self) -> bool {
+        self.owner == OWNER_ROOT || self.owner == OWNER_TABLE
+    }
+}
+
 /// A set of places of the run table.
 pub(crate) struct Places {
     words: KVVec<u64>,
@@ -137,7 +144,10 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
     }
     refuse_overlaps(&mut survey)?;
     if survey.nr_refusals > NR_REPORTED_MAX {
-        pr_err!("{} entries of the run table were refused in all\n", survey.nr_refusals);
+        pr_err!(
+            "{} entries of the run table were refused in all\n",
+            survey.nr_refusals
+        );
     }
     Ok(survey)
 }
@@ -183,7 +193,13 @@ fn survey_blocks(
             return Ok((index, nr_places));
         }
         let entry = entry.validate(root.id(), at)?;
-        expect_equal("RunSer", "owner", at, entry.owner.into(), OWNER_TABLE.into())?;
+        expect_equal(
+            "RunSer",
+            "owner",
+            at,
+            entry.owner.into(),
+            OWNER_TABLE.into(),
+        )?;
         expect_equal("RunSer", "index", at, entry.index.into(), at)?;
         let run = PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at)?;
         nr_places += run.size_bytes() / size_of::<RunSer>();
@@ -241,7 +257,15 @@ fn survey_run(
     let entry = entry.validate(root_id, at)?;
     let owner = entry.owner;
     let is_user = owner != OWNER_ROOT && owner != OWNER_TABLE;
-    expect("RunSer", "owner", at, owner.into(), 1, Relation::AtLeast, is_user)?;
+    expect(
+        "RunSer",
+        "owner",
+        at,
+        owner.into(),
+        1,
+        Relation::AtLeast,
+        is_user,
+    )?;
     let run = PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at)?;
     let tag = Tag {
         owner,
@@ -288,9 +312,8 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
     let mut kept = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
     let runs = core::mem::replace(&mut survey.runs, KVVec::new());
     for (i, (run, tag)) in runs.into_iter().enumerate() {
-        let is_frame = tag.owner == OWNER_ROOT || tag.owner == OWNER_TABLE;
         match out.binary_search_by_key(&i, |(at, _)| *at) {
-            Ok(at) if !is_frame => {
+            Ok(at) if !tag.is_frame() => {
                 if let Some(&(_, refusal)) = out.get(at) {
                     survey.refuse(tag.owner, refusal)?;
                 }

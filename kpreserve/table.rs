@@ -77,7 +77,11 @@ impl RunTable {
     /// Returns how many runs are recorded, the table's own included, and those of entries that
     /// were refused.
     pub(crate) fn nr_runs(&self) -> usize {
-        let nr_places: usize = self.blocks.iter().map(|block| block.nr_places as usize).sum();
+        let nr_places: usize = self
+            .blocks
+            .iter()
+            .map(|block| block.nr_places as usize)
+            .sum();
         self.blocks.len() + nr_places.saturating_sub(self.free.len())
     }
 
@@ -85,7 +89,11 @@ impl RunTable {
     /// [`attach`](Self::attach) cannot fail.
     pub(crate) fn reserve(&mut self, nr_blocks: usize, nr_places: usize) -> Result {
         self.blocks.reserve(nr_blocks, GFP_KERNEL)?;
-        let room: usize = self.blocks.iter().map(|block| block.nr_places as usize).sum();
+        let room: usize = self
+            .blocks
+            .iter()
+            .map(|block| block.nr_places as usize)
+            .sum();
         let wanted = (room + nr_places).saturating_sub(self.free.len());
         self.free.reserve(wanted, GFP_KERNEL)?;
         Ok(())
