@@ -16,7 +16,7 @@
 //! | [`ledger`] | [`Ledger`], [`Gate`]: where runs are recorded, and who may still change structure |
 //! | [`arena`] | [`Arena`]: the runs of one owner, born preserved |
 //! | [`handle`] | [`Handle`], [`ArenaHandle`]: claim tickets |
-//! | [`preservable`] | [`Preservable`] and the [`preservable!`] macro |
+//! | [`mod@preservable`] | [`Preservable`] and the [`preservable!`] macro |
 //! | [`sort`] | [`sort::heap_sort`] |
 //! | [`refusal`], [`validate`] | what happens to bytes of the previous kernel |
 //! | `kho` | the seams on mainline KHO (kernel only) |
