@@ -10,13 +10,10 @@ use kernel::prelude::*;
 use crate::ledger::{
     GatePass,
     Ledger,
-    LedgerSlot, //
+    Run, //
 };
 use crate::phys::MAX_ORDER;
-use crate::run::{
-    PageRun,
-    Preserved, //
-};
+use crate::run::PageRun;
 use crate::seams::{
     Effort,
     Machine,
@@ -26,17 +23,6 @@ use crate::seams::{
 /// The next run is at most this part of what the owner already holds, so that an owner wastes at
 /// most a few percent.
 const GROWTH_DIVISOR: usize = 16;
-
-/// A run of an arena, and where it stands in the ledger.
-#[derive(Debug)]
-pub struct Run {
-    /// The pages.
-    pub pages: PageRun<Preserved>,
-    /// Their place in the run table.
-    pub slot: LedgerSlot,
-    /// Their number within the owner.
-    pub index: u32,
-}
 
 /// The runs of one owner.
 ///

@@ -13,7 +13,7 @@
 //! | [`phys`] | [`Phys`], [`Window`] |
 //! | [`seams`] | [`PageSource`], [`Handover`], [`CpuLocal`], [`Machine`] |
 //! | [`run`] | [`PageRun`], its state in its type |
-//! | [`ledger`] | [`Ledger`], [`Gate`]: where runs are recorded, and who may still change structure |
+//! | [`ledger`] | [`Ledger`], [`Run`], [`Gate`]: where runs are recorded, and who may still change structure |
 //! | [`arena`] | [`Arena`]: the runs of one owner, born preserved |
 //! | [`handle`] | [`Handle`], [`ArenaHandle`]: claim tickets |
 //! | [`mod@preservable`] | [`Preservable`] and the [`preservable!`] macro |
@@ -47,10 +47,7 @@ pub use abi::{
     RunSer,
     SharedU64, //
 };
-pub use arena::{
-    Arena,
-    Run, //
-};
+pub use arena::Arena;
 pub use handle::{
     ArenaHandle,
     Handle, //
@@ -59,7 +56,8 @@ pub use ledger::{
     Gate,
     GatePass,
     Ledger,
-    LedgerSlot, //
+    LedgerSlot,
+    Run, //
 };
 pub use phys::{
     Phys,

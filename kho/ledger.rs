@@ -12,12 +12,26 @@ use kernel::{
     new_mutex, //
 };
 
-use crate::arena::Run;
 use crate::phys::Phys;
+use crate::run::{
+    PageRun,
+    Preserved, //
+};
 
 /// The place of a run in the run table.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LedgerSlot(pub u32);
+
+/// A run of an arena, and where it stands in the ledger.
+#[derive(Debug)]
+pub struct Run {
+    /// The pages.
+    pub pages: PageRun<Preserved>,
+    /// Their place in the run table.
+    pub slot: LedgerSlot,
+    /// Their number within the owner.
+    pub index: u32,
+}
 
 /// The run table, as arenas see it.
 ///
