@@ -24,6 +24,8 @@ std::thread_local! {
 /// What the next kernel finds if this one is stopped at a certain step.
 #[derive(Clone, Debug)]
 pub struct Cut {
+    /// The number that [`Recorder::phase`] set last, 0 before.
+    pub phase: usize,
     /// What the thread was about to do, or had just done.
     pub step: String,
     /// The image.
@@ -33,6 +35,7 @@ pub struct Cut {
 struct Recording {
     machine: &'static SimMachine,
     cuts: Vec<Cut>,
+    phase: usize,
     nr_torn: usize,
     random: Random,
     /// Whether the last step was an atomic operation that later stores cannot overtake.
@@ -52,6 +55,7 @@ impl Recorder {
     /// If this thread is recording already.
     pub fn start(machine: &'static SimMachine) -> Recorder {
         let first = Cut {
+            phase: 0,
             step: "start".to_owned(),
             image: machine.image(),
         };
@@ -60,6 +64,7 @@ impl Recorder {
             *recorder = Some(Recording {
                 machine,
                 cuts: vec![first],
+                phase: 0,
                 nr_torn: 0,
                 random: Random::new(machine.config.seed),
                 fence: None,
@@ -79,6 +84,14 @@ impl Recorder {
     pub fn torn(self, n: usize) -> Self {
         with_recording(|recording| recording.nr_torn = n);
         self
+    }
+
+    /// Says that what follows belongs to another part of the workload, which each cut names.
+    pub fn phase(&self, phase: usize) {
+        with_recording(|recording| {
+            recording.take(|| "end of phase".to_owned());
+            recording.phase = phase;
+        });
     }
 
     /// Stops recording and returns the cuts, without those that the next kernel cannot tell from
@@ -132,11 +145,16 @@ impl Recording {
             for _ in 0..self.nr_torn {
                 if let Some(image) = self.tear(&before, &image) {
                     let step = format!("torn, {step}");
-                    self.cuts.push(Cut { step, image });
+                    self.push(step, image);
                 }
             }
         }
-        self.cuts.push(Cut { step, image });
+        self.push(step, image);
+    }
+
+    fn push(&mut self, step: String, image: Image) {
+        let phase = self.phase;
+        self.cuts.push(Cut { phase, step, image });
     }
 
     /// Returns the later image with a random half of its changed words as they were; `None` if
