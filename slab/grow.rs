@@ -38,8 +38,10 @@ use crate::touch::{
 };
 use crate::words::Words;
 
-/// Empty runs are given back once they hold more than this part of all pages, down to half of it.
+/// Empty runs are given back once they hold more than this part of the pages in use, down to half of
+/// it; but never is less kept than a small cache grows by over and over.
 const EMPTY_DIVISOR: usize = 4;
+const NR_PAGES_KEPT_MIN: usize = 16;
 
 impl RawCache {
     /// Adds a run. May sleep. Returns without doing so if another was added since the caller saw
@@ -168,20 +170,29 @@ impl RawCache {
         filled.and(shrunk)
     }
 
-    /// Gives empty runs back, if they are many.
+    /// Gives empty runs back, if they are many. The reserve does not count.
     fn shrink(&self) -> Result {
-        let (mut nr_pages, mut nr_pages_empty) = (0, 0);
-        self.for_each_run(|run| {
-            nr_pages += run.nr_pages();
-            self.scrub_dirty(run);
-            if is_empty(run, self.geometry()) {
-                nr_pages_empty += run.nr_pages();
+        let (mut nr_pages_used, mut nr_pages_empty) = (0, 0);
+        for place in 0..self.fixed.directory.nr_places() {
+            let run = self
+                .fixed
+                .directory
+                .get(place)
+                .map(|run| run.get(place, false));
+            if let Some(Ok(Some(run))) = run {
+                self.scrub_dirty(&run);
+                if is_empty(&run, self.geometry()) {
+                    nr_pages_empty += run.nr_pages();
+                } else {
+                    nr_pages_used += run.nr_pages();
+                }
             }
-        });
-        if nr_pages_empty <= nr_pages / EMPTY_DIVISOR {
+        }
+        let nr_pages_allowed = (nr_pages_used / EMPTY_DIVISOR).max(NR_PAGES_KEPT_MIN);
+        if nr_pages_empty <= nr_pages_allowed {
             return Ok(());
         }
-        let nr_pages_kept = nr_pages / EMPTY_DIVISOR / 2;
+        let nr_pages_kept = nr_pages_allowed / 2;
         let pass = self.ledger().gate().enter()?;
         // The last places first: they are the last that are allocated from.
         for place in (0..self.fixed.directory.nr_places()).rev() {

@@ -4,16 +4,16 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    compiler_fence,
-    Ordering, //
-};
 
 use kernel::sync::atomic::{
     Acquire,
     Atomic,
     Relaxed,
     Release, //
+};
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
 };
 
 use kpreserve_kho::Phys;
@@ -277,9 +277,9 @@ impl<'a> SlabMemory<'a> {
     #[inline]
     pub(crate) fn zero_slot(&self, slot: u32) {
         if let Some(start) = self.slot(slot) {
-            // A CPU that is stopped has done a prefix of its program: what has to hold after a cut
-            // is the order of the program, which the compiler must not change.
-            compiler_fence(Ordering::SeqCst);
+            // Retracted first, then zeroed, for whoever finds the slot after a cut. A barrier of
+            // the compiler, on x86.
+            smp_mb(Write);
             // SAFETY: a whole slot, inside the slab; the caller owns it.
             unsafe { start.as_ptr().write_bytes(0, self.geometry.stride_bytes()) };
         }
