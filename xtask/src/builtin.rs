@@ -42,7 +42,7 @@ impl Builtin {
         }
         let _lock = checkout.lock()?;
         let plain = shop.kernel()?;
-        let place = checkout.corner(format!("builtin-{}", plain.id));
+        let place = checkout.against("builtin", &plain.id)?;
         let out = place.join("out");
         if !out.is_dir() {
             copy_out(shop.cache(), &plain.out, &out)?;

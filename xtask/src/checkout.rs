@@ -5,7 +5,7 @@
 use crate::cache::{self, Cache, Lock};
 use anyhow::{Context, Result};
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -49,6 +49,20 @@ impl Checkout {
     /// A path in this clone's corner of the cache, where its own builds lie.
     pub(crate) fn corner(&self, name: impl AsRef<Path>) -> PathBuf {
         self.corner.join(name)
+    }
+
+    /// A folder in the corner whose name ends in the kernel that it was built against. Those of other kernels are
+    /// removed: nobody comes back to them, and a built-in kernel is big.
+    pub(crate) fn against(&self, what: &str, kernel: &str) -> Result<PathBuf> {
+        let name = format!("{what}-{kernel}");
+        let start = format!("{what}-");
+        for entry in fs::read_dir(&self.corner).into_iter().flatten().flatten() {
+            let old = entry.file_name().to_string_lossy().into_owned();
+            if old.starts_with(&start) && old != name {
+                cache::remove_folder(&entry.path())?;
+            }
+        }
+        Ok(self.corner.join(name))
     }
 
     /// Keeps other runs in this clone from building at the same time.

@@ -53,7 +53,7 @@ impl Modules {
             Compiler::Rustc => ("modules", "modules"),
             Compiler::Clippy => ("clippy", "modules under clippy"),
         };
-        let tree = checkout.corner(format!("{name}-{}", kernel.id));
+        let tree = checkout.against(name, &kernel.id)?;
         if compiler == Compiler::Clippy {
             cache::remove_folder(&tree)?;
         }
