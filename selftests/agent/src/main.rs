@@ -8,6 +8,7 @@
 
 mod device;
 mod errno;
+mod figures;
 mod file;
 mod klog;
 mod kv;

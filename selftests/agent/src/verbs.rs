@@ -2,7 +2,7 @@
 
 //! The words that a step can start with.
 
-use crate::{device, file, klog, kv, module, power, Machine};
+use crate::{device, figures, file, klog, kv, module, power, Machine};
 use anyhow::{bail, Result};
 
 /// Runs a step; an error is the reason on its `not ok` line.
@@ -21,6 +21,8 @@ const VERBS: &[(&str, Verb)] = &[
     // dmesg-contains "TEXT", dmesg-lacks "TEXT": in the kernel's log since boot
     ("dmesg-contains", klog::contains),
     ("dmesg-lacks", klog::lacks),
+    // dmesg-count N "TEXT": exactly so many messages
+    ("dmesg-count", klog::count),
     // read-file PATH: shows it, and takes key=value pairs as a reply
     ("read-file", file::read),
     // write-file PATH TEXT [fails=ERRNO]
@@ -34,9 +36,15 @@ const VERBS: &[(&str, Verb)] = &[
     ("poweroff", power::poweroff),
     // vanish: powers off without a word; a step of scenarios that must fail
     ("vanish", power::vanish),
-    // The key-value sample's own.
+    // The key-value sample: kv-load FILE, kv-verify DIGESTS [extra=N], kv-churn KTH COUNT, kv-errors
     ("kv-load", kv::load),
     ("kv-verify", kv::verify),
+    ("kv-churn", kv::churn),
+    ("kv-errors", kv::errors),
+    // figures ROW KEY[=NAME] ...: figures of the last reply go into the demo's table
+    ("figures", figures::figures),
+    // adopt ROW: insmod kpreserve, timed
+    ("adopt", figures::adopt),
 ];
 
 /// Finds a verb.
