@@ -40,6 +40,11 @@ impl RawCache {
     /// - ESTALE if another object has the slot now;
     /// - EBUSY if the object has an owner.
     pub fn claim(&'static self, handle: u64) -> Result<Slot> {
+        Ok(self.claim_slot(handle)?.0)
+    }
+
+    /// Claims, and says whether the object was incoming.
+    fn claim_slot(&'static self, handle: u64) -> Result<(Slot, bool)> {
         let phys = Handle::<()>::from_raw(handle).phys();
         let tag = Tag(Handle::<()>::from_raw(handle).tag());
         if phys.is_null() {
@@ -62,8 +67,8 @@ impl RawCache {
             words::set(&slab.unclaimed(), slot);
             return Err(error);
         }
-        words::clear(&slab.incoming(), slot);
-        self.own(&slab, slot)
+        let incoming = words::clear(&slab.incoming(), slot);
+        Ok((self.own(&slab, slot)?, incoming))
     }
 
     /// Frees the object of a handle.
@@ -84,8 +89,7 @@ impl RawCache {
     ///
     /// As [`claim`](Self::claim).
     pub fn peek<R>(&'static self, handle: u64, look: impl FnOnce(&Slot) -> R) -> Result<R> {
-        let incoming = self.is_incoming(handle);
-        let slot = self.claim(handle)?;
+        let (slot, incoming) = self.claim_slot(handle)?;
         let seen = look(&slot);
         slot.put_down(incoming);
         Ok(seen)
@@ -145,18 +149,6 @@ impl RawCache {
     fn slot_in(&self, slab: &Slab<'_>, phys: Phys) -> Option<u32> {
         let offset = phys.get().checked_sub(slab.phys().get())?;
         self.geometry().slot_at(offset as usize)
-    }
-
-    fn is_incoming(&self, handle: u64) -> bool {
-        let phys = Handle::<()>::from_raw(handle).phys();
-        self.run_of(phys).is_ok_and(|run| {
-            run.slab_of(phys, self.geometry()).is_some_and(|slab| {
-                self.touch(&slab).is_ok()
-                    && self
-                        .slot_in(&slab, phys)
-                        .is_some_and(|slot| words::test(&slab.incoming(), slot))
-            })
-        })
     }
 
     /// Finds the run that holds `phys`, without reading a byte of it.

@@ -92,6 +92,9 @@ impl Places {
 
     /// Finds or makes an empty place with `nr_words` zeroed words. May sleep.
     ///
+    /// A place is used again only for a run of the same size: an owner who has just given its last
+    /// slot back may still clear the bit that the slab had, in words laid out the same.
+    ///
     /// The place is marked as in use; [`put_back`](Self::put_back) undoes it.
     ///
     /// # Errors
@@ -104,7 +107,7 @@ impl Places {
     ) -> Result<(u32, NonNull<u64>)> {
         if self.nr_empty > 0 {
             for (place, slot) in self.words.iter_mut().enumerate() {
-                if !slot.in_use && slot.words.len() >= nr_words {
+                if !slot.in_use && slot.words.len() == nr_words {
                     let first = first_of(&mut slot.words)?;
                     // SAFETY: the vector has at least so many, and they are used as the words of
                     // a run only.

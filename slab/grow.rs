@@ -152,8 +152,12 @@ impl RawCache {
         while self.fixed.nr_reserved.load(Acquire) < self.fixed.nr_reserved_wanted.load(Relaxed) {
             let pass = self.ledger().gate().enter()?;
             let mut ground = self.ground.lock();
-            self.add_run(&pass, &mut ground, RunUse::Reserve)?;
+            // Counted before it is there: somebody may take it at once.
             self.fixed.nr_reserved.fetch_add(1, Full);
+            if let Err(error) = self.add_run(&pass, &mut ground, RunUse::Reserve) {
+                self.fixed.nr_reserved.fetch_sub(1, Full);
+                return Err(error);
+            }
         }
         Ok(())
     }
