@@ -5,7 +5,8 @@
 //! A step is a seam call or an atomic store of the recording thread. Between two steps there are
 //! plain stores, which the compiler may have moved about and a stop may interrupt anywhere; so for
 //! each pair of steps there are, besides the images, some in which only a part of the words that
-//! changed has arrived ([`Recorder::torn`]).
+//! changed has arrived ([`Recorder::torn`]). A CPU that is stopped finishes what it has retired, in
+//! program order: only a compiler moves stores.
 
 use core::cell::RefCell;
 use std::sync::Arc;
@@ -37,8 +38,9 @@ struct Recording {
     cuts: Vec<Cut>,
     phase: usize,
     nr_torn: usize,
+    overtakes: bool,
     random: Random,
-    /// Whether the last step was an atomic operation that later stores cannot overtake.
+    /// The atomic store of the last step, if plain stores after it cannot overtake it.
     fence: Option<observe::Store>,
 }
 
@@ -66,6 +68,7 @@ impl Recorder {
                 cuts: vec![first],
                 phase: 0,
                 nr_torn: 0,
+                overtakes: false,
                 random: Random::new(machine.config.seed),
                 fence: None,
             });
@@ -73,7 +76,8 @@ impl Recorder {
         observe::set_observer(Some(Box::new(|store| {
             with_recording(|recording| {
                 recording.take(|| format!("before an atomic store of {} bytes", store.size_bytes));
-                recording.fence = store.acquires.then_some(store);
+                let stays = store.acquires || !recording.overtakes;
+                recording.fence = stays.then_some(store);
             });
         })));
         Recorder(())
@@ -83,6 +87,15 @@ impl Recorder {
     /// changed has arrived.
     pub fn torn(self, n: usize) -> Self {
         with_recording(|recording| recording.nr_torn = n);
+        self
+    }
+
+    /// Lets plain stores overtake the atomic store before them, unless that one acquires.
+    ///
+    /// The language allows a compiler to do so; it does not where each atomic operation of the
+    /// kernel is a call (without CONFIG_RUST_INLINE_HELPERS).
+    pub fn overtaking(self) -> Self {
+        with_recording(|recording| recording.overtakes = true);
         self
     }
 
