@@ -75,8 +75,9 @@ pub(crate) fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
     let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {
         let path = relative(entry.path());
         let name = entry.file_name();
-        !HOST_ONLY.iter().any(|skip| path == Path::new(skip))
-            && !(entry.file_type().is_dir() && CARGO_ONLY.iter().any(|skip| name == *skip))
+        let cargo_only = entry.file_type().is_dir() && CARGO_ONLY.iter().any(|skip| name == *skip);
+        let host_only = HOST_ONLY.iter().any(|skip| path == Path::new(skip));
+        !cargo_only && !host_only
     });
     for entry in walk {
         let entry = entry.context("cannot list the checkout")?;
