@@ -201,6 +201,20 @@ fn objects_are_what_they_were_initialised_to() {
 }
 
 #[test]
+fn freed_slots_are_used_again() {
+    let w = world();
+    let objects: Vec<_> = (0..1000).map(|id| w.alloc(id)).collect();
+    let runs = w.raw.counts().nr_runs;
+    drop(objects);
+    for _ in 0..5 {
+        let mut objects: Vec<_> = (0..1000).map(|id| w.alloc(id)).collect();
+        // In another order than they came in.
+        objects.sort_by_key(|object| object.id.wrapping_mul(0x9e37_79b9) % 1009);
+    }
+    assert_eq!(w.raw.counts().nr_runs, runs);
+}
+
+#[test]
 fn an_owned_object_can_be_written() {
     let w = world();
     let mut object = w.alloc(1);
@@ -796,6 +810,12 @@ fn empty_runs_go_back_but_not_all() {
         assert!(is_record(object, id as u64));
     }
     let handles: Vec<_> = objects.into_iter().map(Preserved::park).collect();
+    // Where a run went and another came, it is the other that is found.
+    for (id, handle) in handles.iter().enumerate() {
+        let object = w.claim(*handle).unwrap();
+        assert!(is_record(&object, id as u64));
+        assert_eq!(object.park(), *handle);
+    }
     let w = w.reboot();
     for (id, handle) in handles.iter().enumerate() {
         assert!(is_record(&w.claim(*handle).unwrap(), id as u64));
