@@ -101,12 +101,11 @@ fn what_a_cut_left_behind_the_end_does_not_come_up_again() {
 
 type Element = [u64; 3];
 
-/// Records `script`, which says after each of its operations that it is done; whatever the cut,
-/// the next kernel must find what was there before an operation or after it.
-fn cut_at_each_step(
-    nr_torn: usize,
-    script: fn(&mut PVec<Element>, &mut dyn FnMut(&PVec<Element>)),
-) {
+/// Works on a vector, and says after each operation that it is done.
+type Script = fn(&mut PVec<Element>, &mut dyn FnMut(&PVec<Element>));
+
+/// Records `script`; whatever the cut, the next kernel must find what was there before an operation or after it.
+fn cut_at_each_step(nr_torn: usize, script: Script) {
     let boot = Boot::with(256, 10);
     let mut vec = boot.vec::<Element>(1);
     let mut states = vec![Vec::new()];
