@@ -35,6 +35,20 @@ use crate::view::{
 /// Dropping an area closes it: everything stays where it is, preserved, and the next open, in this
 /// boot or in the next kernel, finds it. [`discard`](Self::discard) frees it.
 ///
+/// An element has a size, of at most 4 MiB:
+///
+/// ```
+/// let _ = kpreserve_vmalloc::Area::<[u8; 4 << 20]>::from_raw as fn(_) -> _;
+/// ```
+///
+/// ```compile_fail,E0080
+/// let _ = kpreserve_vmalloc::Area::<[u8; 0]>::from_raw as fn(_) -> _;
+/// ```
+///
+/// ```compile_fail,E0080
+/// let _ = kpreserve_vmalloc::Area::<[u8; (4 << 20) + 1]>::from_raw as fn(_) -> _;
+/// ```
+///
 /// # Invariants
 ///
 /// The element size of `raw` is the size of `T`.

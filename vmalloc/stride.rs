@@ -62,15 +62,12 @@ impl Stride {
             .unwrap_or(MAX_ORDER)
     }
 
-    /// Returns the smallest order of which at most 1/8 is left over; if there is none, the one of
-    /// which the smallest part is.
+    /// Returns the smallest order of which at most 1/8 is left over; if there is none, the largest:
+    /// twice the run leaves over twice as much, or less, so no other does better.
     pub fn order_snug(self) -> u8 {
-        let orders = self.order_min()..=MAX_ORDER;
         let part = |order: u8| self.slack_bytes(order) << (MAX_ORDER - order);
-        orders
-            .clone()
+        (self.order_min()..MAX_ORDER)
             .find(|&order| part(order) <= STRIDE_BYTES_MAX / SLACK_DIVISOR)
-            .or_else(|| orders.min_by_key(|&order| part(order)))
             .unwrap_or(MAX_ORDER)
     }
 

@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use kernel::prelude::*;
 use kpreserve_kho::{
+    Ledger,
     Preservable,
     SharedU64, //
 };
@@ -73,6 +74,8 @@ where
     vec.discard().unwrap();
     assert_eq!(boot.ledger.retired(), [id]);
     assert_eq!(boot.held(), before);
+    // It was not closed as well: that would be twice now.
+    boot.ledger.close(id, KVVec::new());
 }
 
 #[test]
