@@ -25,6 +25,7 @@ use kpreserve_slab::{
 use crate::abi::NameKind;
 use crate::dictionary::{
     check_name,
+    Found,
     Meaning, //
 };
 use crate::framework::Framework;
@@ -32,6 +33,7 @@ use crate::global::framework;
 use crate::open::{
     can_sleep,
     check_entry,
+    has_ended,
     with_cache, //
 };
 
@@ -79,11 +81,14 @@ impl<T: Preservable> Named<T> {
         let cache = object_cache::<T>(framework, flags)?;
         let _pass = framework.gate().enter()?;
         let object = framework.with_names(|names| {
-            if let Some(found) = names.dictionary.lookup(name).map_err(Refusal::report)? {
-                check_entry::<T>(names, &found.entry, NameKind::Object)?;
-                match cache.claim(Handle::from_raw(found.entry.value)) {
-                    Err(error) if error == ENOENT || error == ESTALE => {}
-                    other => return other,
+            let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
+            if let Some(Found { entry, .. }) = found {
+                if !has_ended(names, &entry)? {
+                    check_entry::<T>(names, &entry, NameKind::Object)?;
+                    match cache.claim(Handle::from_raw(entry.value)) {
+                        Err(error) if error == ENOENT || error == ESTALE => {}
+                        other => return other,
+                    }
                 }
             }
             let object = cache.alloc(init, flags)?;

@@ -169,6 +169,7 @@ fn adopt_raw_area<T: Preservable>(
     flags: Flags,
 ) -> Result<RawArea> {
     can_sleep(flags)?;
+    let _pass = framework.gate().enter()?;
     framework.with_names(|names| {
         let ser = names.arena(handle)?;
         if ser.kind != ArenaKind::Area as u32 {
@@ -217,13 +218,28 @@ fn find<T: Preservable>(
         return Ok(None);
     };
     let entry = found.entry;
-    let handle = ArenaHandle::from_raw(entry.value);
-    match names.arena::<()>(handle) {
-        Err(error) if error == ENOENT || error == ESTALE => return Ok(None),
-        other => other?,
-    };
+    if has_ended(names, &entry)? {
+        return Ok(None);
+    }
     check_entry::<T>(names, &entry, kind)?;
-    Ok(Some(handle))
+    Ok(Some(ArenaHandle::from_raw(entry.value)))
+}
+
+/// Returns whether an entry stands for an arena that has ended.
+///
+/// # Errors
+///
+/// EINVAL if it names no arena, or one whose descriptor is refused.
+pub(crate) fn has_ended(names: &Names, entry: &EntrySer) -> Result<bool> {
+    // The value of an object is the handle of a slot, and no arena's.
+    if entry.kind == NameKind::Object as u16 {
+        return Ok(false);
+    }
+    match names.arena(ArenaHandle::<()>::from_raw(entry.value)) {
+        Ok(_) => Ok(false),
+        Err(error) if error == ENOENT || error == ESTALE => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Checks that an entry stands for what `T` and `kind` say.
