@@ -124,8 +124,14 @@ fn pledge(
 }
 
 /// Adds the root page to the tree that the next kernel gets.
+///
+/// # Errors
+///
+/// ENOMEM; EBUSY if this boot has announced an image already.
 pub(crate) fn announce(machine: &'static dyn Machine, root: Root) -> Result {
     let size_bytes = kpreserve_kho::phys::PAGE_SIZE_BYTES;
     // SAFETY: the root page is preserved, and by the invariants of `Root` it is never freed.
-    unsafe { machine.add_subtree(COMPATIBLE, root.phys(), size_bytes) }
+    let announced = unsafe { machine.add_subtree(COMPATIBLE, root.phys(), size_bytes) };
+    // Nobody else uses the name.
+    announced.map_err(|error| if error == EEXIST { EBUSY } else { error })
 }
