@@ -155,8 +155,11 @@ impl Dictionary {
     }
 
     /// Returns whether the hash table wants to be rebuilt before the next insertion.
+    ///
+    /// Each name has an entry of its own, so entries bound the names. The counter of names does
+    /// not: a cut may leave it one off.
     pub(crate) fn is_crowded(&self) -> bool {
-        (self.nr_names() as usize).saturating_add(1) > self.buckets.len() / 2
+        self.entries.len().saturating_add(1) > self.buckets.len() / 2
     }
 
     /// Gives a meaning to a name. If the name is there already, the old meaning is replaced, in one
@@ -175,10 +178,14 @@ impl Dictionary {
         };
         let mut entry = EntrySer {
             hash,
-            name_offset: self.add_string(name)?,
+            name_offset: self.string(name, |entry| (entry.name_offset, entry.name_len), &old)?,
             name_len: name.len() as u16,
             kind: meaning.kind as u16,
-            compatible_offset: self.add_string(meaning.compatible.as_bytes())?,
+            compatible_offset: self.string(
+                meaning.compatible.as_bytes(),
+                |entry| (entry.compatible_offset, entry.compatible_len),
+                &old,
+            )?,
             compatible_len: meaning.compatible.len() as u16,
             reserved0: 0,
             version: meaning.version,
@@ -210,7 +217,9 @@ impl Dictionary {
         if let Some(word) = self.buckets.get(found.bucket) {
             let before = word.load();
             word.store(TOMBSTONE);
-            self.head.nr_names.fetch_add(u64::MAX);
+            // A cut may have left the counter one too low.
+            let nr_names = self.nr_names().saturating_sub(1);
+            self.head.nr_names.store(nr_names);
             self.put_free_entry(before);
         }
     }
@@ -285,7 +294,22 @@ impl Dictionary {
             .all(|(i, byte)| self.strings.get(offset as usize + i) == Some(byte))
     }
 
-    fn add_string(&mut self, string: &[u8]) -> Result<u32> {
+    /// Returns where a string stands; it is added, unless the entry that is replaced, or the free
+    /// one that is next, refers to the same. Strings never change, so they can be shared.
+    fn string(
+        &mut self,
+        string: &[u8],
+        of: impl Fn(&EntrySer) -> (u32, u16),
+        old: &Option<Found>,
+    ) -> Result<u32> {
+        let free = self.head.free_entry.load().checked_sub(1);
+        let free = free.and_then(|index| self.entries.get(index as usize).copied());
+        for entry in [old.map(|found| found.entry), free].iter().flatten() {
+            let (offset, len) = of(entry);
+            if self.string_is(offset, len, string) {
+                return Ok(offset);
+            }
+        }
         let offset = u32::try_from(self.strings.len()).map_err(|_| ENOMEM)?;
         self.strings.extend_from_slice(string)?;
         Ok(offset)
@@ -318,8 +342,13 @@ impl Dictionary {
         };
         let next_free = self.head.free_entry.load() as u32;
         if let Some(entry) = self.entries.get_mut(index as usize) {
+            // Its strings stay known: the same name often comes back.
             *entry = EntrySer {
                 next_free,
+                name_offset: entry.name_offset,
+                name_len: entry.name_len,
+                compatible_offset: entry.compatible_offset,
+                compatible_len: entry.compatible_len,
                 ..EntrySer::FREE
             };
             self.head.free_entry.store(word);
