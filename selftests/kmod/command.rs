@@ -13,6 +13,7 @@ use crate::reply::Reply;
 use crate::{
     areas,
     atomic,
+    caches,
     claims,
     corrupt,
     gate,
@@ -71,6 +72,9 @@ const COMMANDS: &[(&str, Command)] = &[
     // objects.finish: frees what nobody claimed; objects.clear: all
     ("objects.finish", objects::finish),
     ("objects.clear", objects::clear),
+    // cache.fill NAME N SEED, cache.verify NAME SEED (verified=..., objects=...)
+    ("cache.fill", caches::fill),
+    ("cache.verify", caches::verify),
     // area.fill NAME BYTES SEED, area.verify NAME BYTES SEED, area.resize NAME BYTES, area.discard NAME
     ("area.fill", areas::fill),
     ("area.verify", areas::verify),

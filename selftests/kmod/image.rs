@@ -148,8 +148,11 @@ pub(crate) fn bucket_of(index: u32) -> Result<At<u64>> {
     Err(EPROTO)
 }
 
-/// Returns the id of the arena that a name stands for.
+/// Returns the id of the arena that a name stands for; `#2` is arena 2, whatever it is called.
 pub(crate) fn arena_of(name: &CStr) -> Result<u32> {
+    if let Some(id) = name.to_str().ok().and_then(|name| name.strip_prefix('#')) {
+        return id.parse().map_err(|_| EPROTO);
+    }
     let (_, entry) = name_entry(name)?;
     Ok(ArenaHandle::<u8>::from_raw(entry.read().value).id())
 }

@@ -11,6 +11,7 @@
 //! | file | commands |
 //! | --- | --- |
 //! | `objects` | `objects.*`: a million objects in a cache |
+//! | `caches` | `cache.*`: caches of any name |
 //! | `areas` | `area.*`: areas with a pattern |
 //! | `named` | `named.*`: objects with a name |
 //! | `opening` | `open`: each way in which opening fails |
@@ -41,6 +42,7 @@ use kernel::{
 
 mod areas;
 mod atomic;
+mod caches;
 mod claims;
 mod command;
 mod corrupt;

@@ -7,7 +7,7 @@ mod stanza;
 
 use crate::{words, Machine};
 use anyhow::{bail, ensure, Context, Result};
-use device::Store;
+use device::{Room, Store};
 use sha2::{Digest, Sha256};
 use std::{collections::HashSet, fs, sync::mpsc, thread, time::Instant};
 
@@ -115,10 +115,10 @@ pub(crate) fn churn(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let [kth, count] = arguments else {
         bail!("kv-churn: expected KTH COUNT");
     };
-    let prefix = format!("{CHURN}{}/", machine.plan.generation);
     let kth: usize = kth.parse().context("KTH")?;
     let count: usize = count.parse().context("COUNT")?;
     let store = Store::open()?;
+    let room = &mut Room::new();
     let mut records = Vec::new();
     let mut number = 0;
     store.for_each(|key, value| {
@@ -129,16 +129,18 @@ pub(crate) fn churn(machine: &mut Machine, arguments: &[String]) -> Result<()> {
         true
     })?;
     let before = store.stats()?;
+    // Other keys each time.
+    let prefix = format!("{CHURN}{}/{}/", machine.plan.generation, before.records);
     for (key, _) in &records {
         store.delete(key)?;
     }
     for (key, _) in &records {
-        gone(&store, key)?;
+        gone(&store, key, room)?;
     }
     for (key, value) in &records {
         store.set(key, value)?;
         ensure!(
-            store.get(key)? == *value,
+            store.get(key, room)? == value,
             "a record reads otherwise than it was set"
         );
     }
@@ -151,7 +153,7 @@ pub(crate) fn churn(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     for number in (0..2 * count).step_by(2) {
         let key = format!("{prefix}{number}");
         store.delete(key.as_bytes())?;
-        gone(&store, key.as_bytes())?;
+        gone(&store, key.as_bytes(), room)?;
     }
     machine.reply.clear();
     reply(machine, "replaced", records.len());
@@ -171,8 +173,8 @@ pub(crate) fn errors(machine: &mut Machine, _arguments: &[String]) -> Result<()>
     expect(machine, "records", before.records)
 }
 
-fn gone(store: &Store, key: &[u8]) -> Result<()> {
-    match store.get(key) {
+fn gone(store: &Store, key: &[u8], room: &mut Room) -> Result<()> {
+    match store.get(key, room) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         other => bail!("a deleted key: expected ENOENT, got {other:?}"),
     }

@@ -46,6 +46,15 @@ const fn ioc<T>(direction: u64, number: u64) -> u64 {
 const KEY_ROOM: usize = 255;
 const VALUE_ROOM: usize = 1 << 20;
 
+/// Room for any value.
+pub(crate) struct Room(Vec<u8>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(vec![0; VALUE_ROOM])
+    }
+}
+
 /// The open device.
 pub(crate) struct Store {
     file: File,
@@ -85,18 +94,20 @@ impl Store {
         )
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> io::Result<Vec<u8>> {
-        let mut value = vec![0u8; VALUE_ROOM];
+    /// Finds a value: the bytes of `room` that it fills. `room` is the caller's so that it need not be mapped anew each
+    /// time, which takes an emulator longer than everything else.
+    pub(crate) fn get<'a>(&self, key: &[u8], room: &'a mut Room) -> io::Result<&'a [u8]> {
+        let room = &mut room.0;
         let mut args = Args {
             key: key.as_ptr() as u64,
             key_len: key.len() as u64,
-            value: value.as_mut_ptr() as u64,
-            value_len: value.len() as u64,
+            value: room.as_mut_ptr() as u64,
+            value_len: room.len() as u64,
             cursor: 0,
         };
         self.ioctl(KV_GET, &mut args)?;
-        value.truncate(args.value_len as usize);
-        Ok(value)
+        room.get(..args.value_len as usize)
+            .ok_or_else(|| io::Error::other("a value is longer than the kernel lets one be"))
     }
 
     pub(crate) fn delete(&self, key: &[u8]) -> io::Result<()> {
@@ -149,6 +160,7 @@ impl Store {
 
 /// Each way in which an ioctl fails; leaves a key `selftest` behind.
 pub(crate) fn errors(store: &Store) -> Result<()> {
+    let room = &mut Room::new();
     let long_key = vec![b'k'; KEY_ROOM + 1];
     let long_value = vec![b'v'; VALUE_ROOM + 1];
     let (longest_key, longest_value) = (&long_key[1..], &long_value[1..]);
@@ -157,24 +169,24 @@ pub(crate) fn errors(store: &Store) -> Result<()> {
     fails("a long value", store.set(b"k", &long_value), libc::E2BIG)?;
     fails(
         "an unknown key",
-        store.get(b"selftest/none").map(drop),
+        store.get(b"selftest/none", room).map(drop),
         libc::ENOENT,
     )?;
     fails("deleting it", store.delete(b"selftest/none"), libc::ENOENT)?;
     store
         .set(longest_key, longest_value)
         .context("the longest")?;
-    if store.get(longest_key)? != longest_value {
+    if store.get(longest_key, room)? != longest_value {
         bail!("the longest record reads otherwise than it was set");
     }
     store.delete(longest_key)?;
 
     store.set(b"selftest", b"")?;
-    if !store.get(b"selftest")?.is_empty() {
+    if !store.get(b"selftest", room)?.is_empty() {
         bail!("an empty value is not empty");
     }
     store.set(b"selftest", b"12345")?;
-    let mut room = [0u8; 4];
+    let mut little = [0u8; 4];
     let args = |key: u64, value: u64, value_len: u64| Args {
         key,
         key_len: 8,
@@ -183,7 +195,7 @@ pub(crate) fn errors(store: &Store) -> Result<()> {
         cursor: 0,
     };
     let key = b"selftest".as_ptr() as u64;
-    let mut small = args(key, room.as_mut_ptr() as u64, 4);
+    let mut small = args(key, little.as_mut_ptr() as u64, 4);
     fails("no room", store.ioctl(KV_GET, &mut small), libc::ENOSPC)?;
     if small.value_len != 5 {
         bail!(
@@ -219,7 +231,7 @@ pub(crate) fn errors(store: &Store) -> Result<()> {
         store.ioctl(KV_LIST, &mut beyond),
         libc::ENOENT,
     )?;
-    if store.get(b"selftest")? != b"12345" {
+    if store.get(b"selftest", room)? != b"12345" {
         bail!("a failed ioctl changed a value");
     }
     match OpenOptions::new().read(true).open("/dev/kpreserve-kv") {
