@@ -139,6 +139,7 @@ impl SharedU64 {
         Self(UnsafeCell::new(value))
     }
 
+    #[inline]
     fn as_atomic(&self) -> &Atomic<u64> {
         // SAFETY:
         // - the pointer comes from a live `UnsafeCell<u64>`, so it is valid and aligned for as
@@ -148,16 +149,19 @@ impl SharedU64 {
     }
 
     /// Loads the value; what was stored before it with [`store`](Self::store) is visible.
+    #[inline]
     pub fn load(&self) -> u64 {
         self.as_atomic().load(Acquire)
     }
 
     /// Stores a value, after everything that was written before (release): this publishes.
+    #[inline]
     pub fn store(&self, value: u64) {
         self.as_atomic().store(value, Release)
     }
 
     /// Adds, and returns the value from before; wraps around.
+    #[inline]
     pub fn fetch_add(&self, value: u64) -> u64 {
         self.as_atomic().fetch_add(value, Relaxed)
     }

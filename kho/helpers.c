@@ -51,8 +51,11 @@ int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys)
 	gfp_t gfp = GFP_KERNEL | __GFP_ZERO | __GFP_COMP | __GFP_NOWARN;
 	struct folio *folio;
 
-	if (light)
-		gfp |= __GFP_NORETRY;
+	/*
+	 * Owners can grow without bound, and are told ENOMEM: no task is to be
+	 * killed for them.
+	 */
+	gfp |= light ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
 	if (nid != NUMA_NO_NODE && nid >= 0 && nid < MAX_NUMNODES &&
 	    node_online(nid))
 		folio = __folio_alloc_node(gfp, order, nid);

@@ -3,6 +3,11 @@
 //! Where runs are recorded for the next kernel, and who may still change structure.
 
 use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Release, //
+};
 use kernel::sync::{
     CondVar,
     Mutex, //
@@ -68,19 +73,16 @@ pub trait Ledger: Sync {
     fn gate(&self) -> &Gate;
 }
 
-struct GateState {
-    frozen: bool,
-    nr_writers: usize,
-}
-
 /// Lets structural writers (those that change arenas, areas, the dictionary) through until the
 /// framework freezes.
 ///
 /// Slots of existing slabs are not structure: they are taken and given back until the CPU stops.
 #[pin_data]
 pub struct Gate {
+    /// 1 once the gate is closed. Changes under the lock; who only wants to know may look without.
+    frozen: Atomic<u32>,
     #[pin]
-    state: Mutex<GateState>,
+    nr_writers: Mutex<usize>,
     #[pin]
     idle: CondVar,
 }
@@ -95,7 +97,8 @@ impl Gate {
     /// Makes an open gate.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            state <- new_mutex!(GateState { frozen: false, nr_writers: 0 }, "kpreserve_gate"),
+            frozen: Atomic::new(0),
+            nr_writers <- new_mutex!(0, "kpreserve_gate"),
             idle <- new_condvar!("kpreserve_gate_idle"),
         })
     }
@@ -106,11 +109,11 @@ impl Gate {
     ///
     /// EBUSY once the framework is frozen.
     pub fn enter(&self) -> Result<GatePass<'_>> {
-        let mut state = self.state.lock();
-        if state.frozen {
+        let mut nr_writers = self.nr_writers.lock();
+        if self.is_frozen() {
             return Err(EBUSY);
         }
-        state.nr_writers += 1;
+        *nr_writers += 1;
         Ok(GatePass { gate: self })
     }
 
@@ -118,29 +121,32 @@ impl Gate {
     ///
     /// Cost: one lock, and the wait.
     pub fn freeze(&self) {
-        let mut state = self.state.lock();
-        state.frozen = true;
-        while state.nr_writers > 0 {
-            self.idle.wait(&mut state);
+        let mut nr_writers = self.nr_writers.lock();
+        self.frozen.store(1, Release);
+        while *nr_writers > 0 {
+            self.idle.wait(&mut nr_writers);
         }
     }
 
     /// Opens the gate again.
     pub fn thaw(&self) {
-        self.state.lock().frozen = false;
+        let _nr_writers = self.nr_writers.lock();
+        self.frozen.store(0, Release);
     }
 
-    /// Returns whether the gate is closed.
+    /// Returns whether the gate is closed. One load; by the time the caller looks at the answer it
+    /// may have changed, unless the caller holds a pass.
+    #[inline]
     pub fn is_frozen(&self) -> bool {
-        self.state.lock().frozen
+        self.frozen.load(Acquire) != 0
     }
 }
 
 impl Drop for GatePass<'_> {
     fn drop(&mut self) {
-        let mut state = self.gate.state.lock();
-        state.nr_writers -= 1;
-        if state.nr_writers == 0 {
+        let mut nr_writers = self.gate.nr_writers.lock();
+        *nr_writers -= 1;
+        if *nr_writers == 0 {
             self.gate.idle.notify_all();
         }
     }

@@ -31,7 +31,7 @@ impl Node {
 pub enum Effort {
     /// Fail rather than reclaim or compact: a smaller run will do as well.
     Light,
-    /// What GFP_KERNEL does.
+    /// Reclaim and compact, but kill nobody (`__GFP_RETRY_MAYFAIL`).
     Full,
 }
 

@@ -18,6 +18,7 @@ use kpreserve_kho::{
         expect_at_most,
         expect_equal, //
     },
+    GatePass,
     Refusal,
     SharedU64, //
 };
@@ -89,6 +90,7 @@ impl Dictionary {
     /// EINVAL if the number of buckets is neither 0 nor a power of two; ENOMEM, EBUSY if the first
     /// buckets cannot be had.
     pub(crate) fn new(
+        pass: &GatePass<'_>,
         head: &'static RootHeadSer,
         entries: PVec<EntrySer>,
         strings: PVec<u8>,
@@ -97,7 +99,7 @@ impl Dictionary {
         let nr_buckets = buckets.len();
         if nr_buckets < NR_BUCKETS_MIN {
             // New, or cut while it was made.
-            grow_buckets(&mut buckets, NR_BUCKETS_MIN)?;
+            grow_buckets(pass, &mut buckets, NR_BUCKETS_MIN)?;
         }
         expect(
             "dictionary",
@@ -169,7 +171,7 @@ impl Dictionary {
     ///
     /// ENOMEM, EBUSY if the framework is frozen: nothing has changed then, but that strings may be
     /// left over. EINVAL if the table is damaged.
-    pub(crate) fn insert(&mut self, name: &[u8], meaning: Meaning) -> Result {
+    pub(crate) fn insert(&mut self, pass: &GatePass<'_>, name: &[u8], meaning: Meaning) -> Result {
         let old = self.lookup(name).map_err(Refusal::report)?;
         let hash = fnv1a(0, name);
         let bucket = match &old {
@@ -178,10 +180,16 @@ impl Dictionary {
         };
         let mut entry = EntrySer {
             hash,
-            name_offset: self.string(name, |entry| (entry.name_offset, entry.name_len), &old)?,
+            name_offset: self.string(
+                pass,
+                name,
+                |entry| (entry.name_offset, entry.name_len),
+                &old,
+            )?,
             name_len: name.len() as u16,
             kind: meaning.kind as u16,
             compatible_offset: self.string(
+                pass,
                 meaning.compatible.as_bytes(),
                 |entry| (entry.compatible_offset, entry.compatible_len),
                 &old,
@@ -196,7 +204,7 @@ impl Dictionary {
             reserved1: [0; 2],
             check: 0,
         };
-        let index = self.free_entry()?;
+        let index = self.free_entry(pass)?;
         entry.check = entry.checksum(self.head.root_id, index);
         *self.entries.get_mut(index as usize).ok_or(EINVAL)? = entry;
         // The entry is whole; this store publishes it.
@@ -213,7 +221,7 @@ impl Dictionary {
     }
 
     /// Takes a name out.
-    pub(crate) fn remove(&mut self, found: Found) {
+    pub(crate) fn remove(&mut self, _pass: &GatePass<'_>, found: Found) {
         if let Some(word) = self.buckets.get(found.bucket) {
             let before = word.load();
             word.store(TOMBSTONE);
@@ -232,11 +240,12 @@ impl Dictionary {
     /// As [`insert`](Self::insert); the dictionary goes on with the table it has.
     pub(crate) fn rebuild(
         &mut self,
+        pass: &GatePass<'_>,
         mut buckets: PVec<SharedU64>,
         publish: impl FnOnce(),
     ) -> Result<PVec<SharedU64>> {
         let nr_buckets = self.buckets.len().checked_mul(2).ok_or(ENOMEM)?;
-        grow_buckets(&mut buckets, nr_buckets)?;
+        grow_buckets(pass, &mut buckets, nr_buckets)?;
         for bucket in 0..self.buckets.len() {
             let word = self.word(bucket);
             if word == 0 || word == TOMBSTONE {
@@ -298,6 +307,7 @@ impl Dictionary {
     /// one that is next, refers to the same. Strings never change, so they can be shared.
     fn string(
         &mut self,
+        pass: &GatePass<'_>,
         string: &[u8],
         of: impl Fn(&EntrySer) -> (u32, u16),
         old: &Option<Found>,
@@ -311,12 +321,12 @@ impl Dictionary {
             }
         }
         let offset = u32::try_from(self.strings.len()).map_err(|_| ENOMEM)?;
-        self.strings.extend_from_slice(string)?;
+        self.strings.extend_from_slice_with(pass, string)?;
         Ok(offset)
     }
 
     /// Takes an entry off the free list, or appends one.
-    fn free_entry(&mut self) -> Result<u32> {
+    fn free_entry(&mut self, pass: &GatePass<'_>) -> Result<u32> {
         let first = self.head.free_entry.load();
         if let Some(index) = first.checked_sub(1) {
             if let Some(entry) = self.entries.get(index as usize) {
@@ -332,7 +342,7 @@ impl Dictionary {
             self.head.free_entry.store(0);
         }
         let index = u32::try_from(self.entries.len()).map_err(|_| ENOMEM)?;
-        self.entries.push(EntrySer::FREE)?;
+        self.entries.push_with(pass, EntrySer::FREE)?;
         Ok(index)
     }
 
@@ -361,9 +371,9 @@ fn probe(hash: u64, nr_buckets: usize) -> impl Iterator<Item = usize> {
     (0..nr_buckets).map(move |step| (hash as usize).wrapping_add(step) & mask)
 }
 
-fn grow_buckets(buckets: &mut PVec<SharedU64>, nr_buckets: usize) -> Result {
-    buckets.truncate(0)?;
-    buckets.extend_zeroed(nr_buckets)
+fn grow_buckets(pass: &GatePass<'_>, buckets: &mut PVec<SharedU64>, nr_buckets: usize) -> Result {
+    buckets.truncate_with(pass, 0);
+    buckets.extend_zeroed_with(pass, nr_buckets)
 }
 
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]

@@ -79,7 +79,7 @@ impl<T: Preservable> Named<T> {
         can_sleep(flags)?;
         let name = check_name(name)?;
         let cache = object_cache::<T>(framework, flags)?;
-        let _pass = framework.gate().enter()?;
+        let pass = framework.gate().enter()?;
         let object = framework.with_names(|names| {
             let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
             if let Some(Found { entry, .. }) = found {
@@ -92,8 +92,9 @@ impl<T: Preservable> Named<T> {
                 }
             }
             let object = cache.alloc(init, flags)?;
-            names.make_room()?;
+            names.make_room(&pass)?;
             names.dictionary.insert(
+                &pass,
                 name,
                 Meaning {
                     kind: NameKind::Object,
@@ -119,14 +120,14 @@ impl<T: Preservable> Named<T> {
     /// EBUSY if the framework is frozen, EINVAL if the dictionary is refused; the object stays.
     pub fn discard(self, name: &CStr) -> Result {
         let name = check_name(name)?;
-        let _pass = self.framework.gate().enter()?;
+        let pass = self.framework.gate().enter()?;
         self.framework.with_names(|names| {
             let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
             let found = found.ok_or(ENOENT)?;
             if found.entry.value != self.object.handle().into_raw() {
                 return Err(EINVAL);
             }
-            names.dictionary.remove(found);
+            names.dictionary.remove(&pass, found);
             Ok(())
         })?;
         let mut this = ManuallyDrop::new(self);

@@ -8,6 +8,7 @@ use kpreserve_kho::{
     ArenaHandle,
     ArenaKind,
     ArenaSer,
+    GatePass,
     Ledger,
     Preservable,
     SharedU64, //
@@ -111,6 +112,7 @@ impl Names {
     ///
     /// EINVAL if a structure is refused, ENOMEM, EBUSY if the framework is frozen.
     pub(crate) fn open(framework: &'static Framework) -> Result<Self> {
+        let pass = framework.gate().enter()?;
         let head = framework.root().head();
         let checked = head
             .arenas
@@ -119,7 +121,7 @@ impl Names {
         checked.map_err(Refusal::report)?;
         let raw = RawArea::new(framework.open_arena(ARENA_TABLE)?, &head.arenas)?;
         let mut arenas = PVec::<ArenaSer>::from_raw(raw)?;
-        make_own_arenas(framework, &mut arenas)?;
+        make_own_arenas(framework, &pass, &mut arenas)?;
 
         let mut free_arenas = KVec::new();
         for id in (ARENA_FIRST as usize..arenas.len()).rev() {
@@ -129,8 +131,9 @@ impl Names {
         }
         let (active, idle) = buckets_ids(framework);
         // A table that was cut while it was rebuilt, or not given back any more.
-        own::<SharedU64>(framework, &arenas, idle)?.truncate(0)?;
+        own::<SharedU64>(framework, &arenas, idle)?.truncate_with(&pass, 0);
         let dictionary = Dictionary::new(
+            &pass,
             head,
             own::<EntrySer>(framework, &arenas, ARENA_ENTRIES)?,
             own::<u8>(framework, &arenas, ARENA_STRINGS)?,
@@ -150,7 +153,7 @@ impl Names {
     /// # Errors
     ///
     /// ENOMEM, EBUSY if the framework is frozen; the dictionary is as it was.
-    pub(crate) fn make_room(&mut self) -> Result {
+    pub(crate) fn make_room(&mut self, pass: &GatePass<'_>) -> Result {
         if !self.dictionary.is_crowded() {
             return Ok(());
         }
@@ -160,9 +163,10 @@ impl Names {
         let next = u64::from(idle == ARENA_BUCKETS[1]);
         let mut old = self
             .dictionary
-            .rebuild(buckets, || head.active_buckets.store(next))?;
+            .rebuild(pass, buckets, || head.active_buckets.store(next))?;
         debug_assert_ne!(active, idle);
-        old.truncate(0)
+        old.truncate_with(pass, 0);
+        Ok(())
     }
 
     /// Makes an arena: a record in the arena table, no runs yet. Nothing refers to it so far.
@@ -170,7 +174,11 @@ impl Names {
     /// # Errors
     ///
     /// ENOMEM, EBUSY if the framework is frozen.
-    pub(crate) fn make_arena(&mut self, plan: &ArenaPlan) -> Result<ArenaHandle<()>> {
+    pub(crate) fn make_arena(
+        &mut self,
+        pass: &GatePass<'_>,
+        plan: &ArenaPlan,
+    ) -> Result<ArenaHandle<()>> {
         let id = match self.free_arenas.pop() {
             Some(id) => id,
             None => {
@@ -179,7 +187,7 @@ impl Names {
                 let nr_free = self.free_arenas.len();
                 self.free_arenas
                     .reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
-                self.arenas.push(free_record(0))?;
+                self.arenas.push_with(pass, free_record(0))?;
                 id
             }
         };
@@ -306,7 +314,11 @@ fn buckets_ids(framework: &'static Framework) -> (u32, u32) {
 }
 
 /// Fills the arena table up to the first arena of a user, going on where a cut may have left it.
-fn make_own_arenas(framework: &'static Framework, arenas: &mut PVec<ArenaSer>) -> Result {
+fn make_own_arenas(
+    framework: &'static Framework,
+    pass: &GatePass<'_>,
+    arenas: &mut PVec<ArenaSer>,
+) -> Result {
     while arenas.len() < ARENA_FIRST as usize {
         let id = arenas.len() as u32;
         let plan = match id {
@@ -314,11 +326,11 @@ fn make_own_arenas(framework: &'static Framework, arenas: &mut PVec<ArenaSer>) -
             ARENA_STRINGS => ArenaPlan::area::<u8>(),
             id if ARENA_BUCKETS.contains(&id) => ArenaPlan::area::<SharedU64>(),
             _ => {
-                arenas.push(free_record(0))?;
+                arenas.push_with(pass, free_record(0))?;
                 continue;
             }
         };
-        arenas.push(plan.record(framework.root_id(), id, 1))?;
+        arenas.push_with(pass, plan.record(framework.root_id(), id, 1))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use kpreserve_kho::{
     refusal::Refusal,
     ArenaHandle,
     ArenaKind,
+    GatePass,
     Ledger,
     Preservable, //
 };
@@ -113,13 +114,13 @@ pub(crate) fn with_cache<T: Preservable, R>(
 ) -> Result<R> {
     const { assert_preservable::<T>() };
     can_sleep(flags)?;
-    let _pass = framework.gate().enter()?;
+    let pass = framework.gate().enter()?;
     framework.with_names(|names| {
         let handle = match find::<T>(names, name, NameKind::Cache)? {
             Some(handle) => handle,
             None => {
                 let plan = ArenaPlan::cache::<T>()?;
-                make::<T>(names, name, NameKind::Cache, &plan)?
+                make::<T>(names, &pass, name, NameKind::Cache, &plan)?
             }
         };
         f(names, handle)
@@ -134,11 +135,11 @@ fn open_raw_area<T: Preservable>(
     const { assert_preservable::<T>() };
     can_sleep(flags)?;
     let name = check_name(name)?;
-    let _pass = framework.gate().enter()?;
+    let pass = framework.gate().enter()?;
     framework.with_names(|names| {
         let handle = match find::<T>(names, name, NameKind::Area)? {
             Some(handle) => handle,
-            None => make::<T>(names, name, NameKind::Area, &ArenaPlan::area::<T>())?,
+            None => make::<T>(names, &pass, name, NameKind::Area, &ArenaPlan::area::<T>())?,
         };
         raw_area(framework, names, handle)
     })
@@ -156,9 +157,9 @@ fn raw_area(
 fn create_raw_area<T: Preservable>(framework: &'static Framework, flags: Flags) -> Result<RawArea> {
     const { assert_preservable::<T>() };
     can_sleep(flags)?;
-    let _pass = framework.gate().enter()?;
+    let pass = framework.gate().enter()?;
     framework.with_names(|names| {
-        let handle = names.make_arena(&ArenaPlan::area::<T>())?;
+        let handle = names.make_arena(&pass, &ArenaPlan::area::<T>())?;
         raw_area(framework, names, handle).inspect_err(|_| names.retire_arena(handle.id()))
     })
 }
@@ -293,12 +294,13 @@ fn check_layout<T: Preservable>(version: u32, fingerprint: u64) -> Result {
 /// Makes an arena and gives it a name.
 fn make<T: Preservable>(
     names: &mut Names,
+    pass: &GatePass<'_>,
     name: &[u8],
     kind: NameKind,
     plan: &ArenaPlan,
 ) -> Result<ArenaHandle<()>> {
-    names.make_room()?;
-    let handle = names.make_arena(plan)?;
+    names.make_room(pass)?;
+    let handle = names.make_arena(pass, plan)?;
     let meaning = Meaning {
         kind,
         compatible: T::COMPATIBLE,
@@ -307,7 +309,7 @@ fn make<T: Preservable>(
         value: handle.into_raw(),
         arena: 0,
     };
-    if let Err(error) = names.dictionary.insert(name, meaning) {
+    if let Err(error) = names.dictionary.insert(pass, name, meaning) {
         names.retire_arena(handle.id());
         return Err(error);
     }
