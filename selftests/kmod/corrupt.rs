@@ -146,19 +146,41 @@ fn name_entry(field: &str, name: &CString) -> Result {
     Ok(())
 }
 
-/// The first slab of a cache.
+/// The first slab of a cache: its header (`SlabSer` in slab/abi.rs), as words, or its first tag.
 fn slab(field: &str, name: &CString) -> Result {
     const HEADER_WORDS: usize = 7;
     let owner = image::arena_of(name)?;
-    let (at, flip) = match field {
-        "magic" => (0, 1),
-        "phys" => (1, 4096),
-        "root-id" => (2, 1),
-        "check" => (3, 1),
-        // The tag of the first slot: what is live seems to be free.
-        "tag" => (HEADER_WORDS, 1),
+    if field == "tag" {
+        // What is live seems to be free.
+        image::in_first_run::<u64>(owner, HEADER_WORDS * 8)?.change(|tags| *tags ^= 1);
+        return Ok(());
+    }
+    let at = image::in_first_run::<[u64; HEADER_WORDS]>(owner, 0)?;
+    let mut words = at.read();
+    let [magic, phys, root_id, check, owner_stride, slots, place_reserved] = &mut words;
+    match field.trim_end_matches("-sealed") {
+        "magic" => *magic ^= 1,
+        "phys" => *phys ^= 4096,
+        "root-id" => *root_id ^= 1,
+        "stride" => *owner_stride ^= 8 << 32,
+        "check" => *check ^= 1,
         _ => return Err(EPROTO),
-    };
-    image::in_first_run::<u64>(owner, at * 8)?.change(|word| *word ^= flip);
+    }
+    if field.ends_with("-sealed") {
+        let (nr_slots, first_slot, order, reserved) =
+            (*slots as u32, (*slots >> 32) as u16, (*slots >> 48) as u8, (*slots >> 56) as u8);
+        *check = kpreserve::kho::hash::mix(&[
+            *magic,
+            *phys,
+            *root_id,
+            owner_stride.rotate_left(32),
+            (u64::from(nr_slots) << 32)
+                | (u64::from(first_slot) << 16)
+                | (u64::from(order) << 8)
+                | u64::from(reserved),
+            *place_reserved >> 32,
+        ]);
+    }
+    at.write(words);
     Ok(())
 }
