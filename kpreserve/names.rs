@@ -242,8 +242,11 @@ impl Names {
             }
         }
         self.caches.reserve(1, GFP_KERNEL)?;
+        // Its place comes before its runs: an initialiser that has them and is not used would keep
+        // them.
+        let place = KBox::<RawCache>::new_uninit(GFP_KERNEL)?;
         let arena = self.framework.open_arena(handle.id())?;
-        let cache = KBox::pin_init(RawCache::new(arena, ser)?, GFP_KERNEL)?;
+        let cache = place.write_pin_init(RawCache::new(arena, ser)?)?;
         // SAFETY: leaked, so it is never moved again.
         let cache: &'static RawCache = KBox::leak(unsafe { Pin::into_inner_unchecked(cache) });
         let up = Up {

@@ -103,7 +103,8 @@ impl RawCache {
     /// Makes a cache over the runs of `arena`, which may be none; what they hold is found out when
     /// they are first used. `ser` is the arena's descriptor. May sleep.
     ///
-    /// Used as `KBox::pin_init(RawCache::new(arena, ser)?, GFP_KERNEL)?`, and then leaked: the
+    /// Used as `place.write_pin_init(RawCache::new(arena, ser)?)?` on a `KBox` that was made
+    /// before (an initialiser that is dropped keeps the runs of the arena), and then leaked: the
     /// cache goes on for ever.
     ///
     /// Cost: goes with the number of runs (and a few instructions a page); no slab is read.
