@@ -112,10 +112,7 @@ fn hex(out: &mut String, what: &str, bytes: &[u8]) {
 }
 
 /// Bytes of a structure that holds counters: they are read as they are, nobody changes them.
-fn shared_bytes<T: IntoBytes>(value: &mut T) -> Vec<u8>
-where
-    T: zerocopy::FromBytes,
-{
+fn shared_bytes<T: IntoBytes + zerocopy::FromBytes>(value: &mut T) -> Vec<u8> {
     value.as_mut_bytes().to_vec()
 }
 
