@@ -116,14 +116,12 @@ pub(crate) fn with_cache<T: Preservable, R>(
     can_sleep(flags)?;
     let pass = framework.gate().enter()?;
     framework.with_names(|names| {
-        let handle = match find::<T>(names, name, NameKind::Cache)? {
-            Some(handle) => handle,
-            None => {
-                let plan = ArenaPlan::cache::<T>()?;
-                make::<T>(names, &pass, name, NameKind::Cache, &plan)?
-            }
-        };
-        f(names, handle)
+        if let Some(handle) = find::<T>(names, name, NameKind::Cache)? {
+            return f(names, handle);
+        }
+        let plan = ArenaPlan::cache::<T>()?;
+        let handle = make::<T>(names, &pass, name, NameKind::Cache, &plan)?;
+        f(names, handle).inspect_err(|_| unmake(names, &pass, name, handle))
     })
 }
 
@@ -137,11 +135,12 @@ fn open_raw_area<T: Preservable>(
     let name = check_name(name)?;
     let pass = framework.gate().enter()?;
     framework.with_names(|names| {
-        let handle = match find::<T>(names, name, NameKind::Area)? {
-            Some(handle) => handle,
-            None => make::<T>(names, &pass, name, NameKind::Area, &ArenaPlan::area::<T>())?,
-        };
-        raw_area(framework, names, handle)
+        if let Some(handle) = find::<T>(names, name, NameKind::Area)? {
+            return raw_area(framework, names, handle);
+        }
+        let plan = ArenaPlan::area::<T>();
+        let handle = make::<T>(names, &pass, name, NameKind::Area, &plan)?;
+        raw_area(framework, names, handle).inspect_err(|_| unmake(names, &pass, name, handle))
     })
 }
 
@@ -314,6 +313,15 @@ fn make<T: Preservable>(
         return Err(error);
     }
     Ok(handle)
+}
+
+/// Undoes [`make`], for an arena that could not be opened. Cannot fail.
+fn unmake(names: &mut Names, pass: &GatePass<'_>, name: &[u8], handle: ArenaHandle<()>) {
+    // It was put there by the same caller, under the same lock.
+    if let Ok(Some(found)) = names.dictionary.lookup(name) {
+        names.dictionary.remove(pass, found);
+    }
+    names.retire_arena(handle.id());
 }
 
 /// Opening takes locks and may grow areas.
