@@ -80,7 +80,11 @@ impl Heap {
                 }
                 // Not a free block: rather lose the list than a value.
                 None => {
-                    pr_warn!("free list {}: no free block at {:#x}; list dropped\n", class, place);
+                    pr_warn!(
+                        "free list {}: no free block at {:#x}; list dropped\n",
+                        class,
+                        place
+                    );
                     head.store(0);
                 }
             }
@@ -120,7 +124,11 @@ impl Heap {
         let same = self.pieces(place, bytes.len(), |piece| {
             let (now, later) = rest.split_at_checked(piece.len()).ok_or(EINVAL)?;
             rest = later;
-            if piece == now { Ok(()) } else { Err(ENOENT) }
+            if piece == now {
+                Ok(())
+            } else {
+                Err(ENOENT)
+            }
         });
         same.is_ok()
     }
@@ -145,7 +153,11 @@ impl Heap {
             show(piece)?;
             rest -= piece.len();
         }
-        if rest == 0 { Ok(()) } else { Err(EIO) }
+        if rest == 0 {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
     }
 
     /// Returns what comes after the free block at `place`; `None` if it is none.

@@ -52,7 +52,11 @@ impl Index {
     ) -> Result<Self> {
         let side = usize::from(kv.active.load() == 1);
         let [first, second] = &mut tables;
-        let (active, idle) = if side == 0 { (first, second) } else { (second, first) };
+        let (active, idle) = if side == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
         if !idle.is_empty() {
             // The last kernel was stopped while it filled the table, or before it had emptied it.
             idle.truncate(0)?;
@@ -61,7 +65,10 @@ impl Index {
             active.extend_zeroed(NR_BUCKETS_MIN)?;
         }
         if !active.len().is_power_of_two() {
-            pr_err!("the table has {} buckets, not a power of two\n", active.len());
+            pr_err!(
+                "the table has {} buckets, not a power of two\n",
+                active.len()
+            );
             return Err(EINVAL);
         }
         Ok(Self {
@@ -228,7 +235,11 @@ impl Index {
 
     fn table(&self) -> &PVec<SharedU64> {
         let [first, second] = &self.tables;
-        if self.side == 0 { first } else { second }
+        if self.side == 0 {
+            first
+        } else {
+            second
+        }
     }
 
     fn bucket(&self, side: usize, hash: u64) -> Result<&SharedU64> {

@@ -78,7 +78,9 @@ impl Store {
         if value.len() > VALUE_LEN_MAX {
             return Err(E2BIG);
         }
-        let old = self.index.find(&self.kv, hash, |record| self.is_key(record, key))?;
+        let old = self
+            .index
+            .find(&self.kv, hash, |record| self.is_key(record, key))?;
 
         let len = key.len() + value.len();
         let place = self.heap.alloc(&self.kv, len)?;
@@ -123,7 +125,9 @@ impl Store {
     /// damaged.
     pub fn get(&self, key: &[u8]) -> Result<RecordSer> {
         let hash = hash_of(key)?;
-        let found = self.index.find(&self.kv, hash, |record| self.is_key(record, key))?;
+        let found = self
+            .index
+            .find(&self.kv, hash, |record| self.is_key(record, key))?;
         Ok(found.ok_or(ENOENT)?.record)
     }
 
@@ -133,7 +137,8 @@ impl Store {
     ///
     /// EIO if the store is damaged, and what `show` returns.
     pub fn key(&self, record: &RecordSer, show: impl FnMut(&[u8]) -> Result) -> Result {
-        self.heap.pieces(record.place as usize, record.key_len as usize, show)
+        self.heap
+            .pieces(record.place as usize, record.key_len as usize, show)
     }
 
     /// Shows the value of a record, piece by piece.
@@ -143,7 +148,8 @@ impl Store {
     /// EIO if the store is damaged, and what `show` returns.
     pub fn value(&self, record: &RecordSer, show: impl FnMut(&[u8]) -> Result) -> Result {
         let place = record.place.saturating_add(u64::from(record.key_len));
-        self.heap.pieces(place as usize, record.value_len as usize, show)
+        self.heap
+            .pieces(place as usize, record.value_len as usize, show)
     }
 
     /// Takes a key out.
@@ -153,7 +159,9 @@ impl Store {
     /// As [`get`](Self::get); nothing has changed then.
     pub fn delete(&mut self, key: &[u8]) -> Result {
         let hash = hash_of(key)?;
-        let found = self.index.find(&self.kv, hash, |record| self.is_key(record, key))?;
+        let found = self
+            .index
+            .find(&self.kv, hash, |record| self.is_key(record, key))?;
         let found = found.ok_or(ENOENT)?;
         self.index.unlink(&found)?;
         self.kv.nr_records.fetch_add(u64::MAX);
@@ -201,7 +209,8 @@ impl Store {
     fn give_back(&mut self, handle: Handle<RecordSer>, record: &RecordSer) -> Result {
         self.index.records().discard(handle)?;
         let len = u64::from(record.key_len) + u64::from(record.value_len);
-        self.heap.free(&self.kv, record.place as usize, len as usize)
+        self.heap
+            .free(&self.kv, record.place as usize, len as usize)
     }
 }
 

@@ -98,8 +98,13 @@ fn get(store: &Store, arg: usize) -> Result {
     let [key, key_len, value, value_len, cursor] = read_args(arg)?;
     let bytes = read_bytes(key, key_len, KEY_LEN_MAX)?;
     let record = store.get(&bytes)?;
-    write_args(arg, [key, key_len, value, u64::from(record.value_len), cursor])?;
-    write_bytes(value, value_len, record.value_len, |show| store.value(&record, show))
+    write_args(
+        arg,
+        [key, key_len, value, u64::from(record.value_len), cursor],
+    )?;
+    write_bytes(value, value_len, record.value_len, |show| {
+        store.value(&record, show)
+    })
 }
 
 fn delete(store: &mut Store, arg: usize) -> Result {
@@ -135,8 +140,12 @@ fn list(store: &Store, arg: usize) -> Result {
             if fits { next } else { cursor },
         ],
     )?;
-    write_bytes(key, key_room, record.key_len, |show| store.key(&record, show))?;
-    write_bytes(value, value_room, record.value_len, |show| store.value(&record, show))
+    write_bytes(key, key_room, record.key_len, |show| {
+        store.key(&record, show)
+    })?;
+    write_bytes(value, value_room, record.value_len, |show| {
+        store.value(&record, show)
+    })
 }
 
 fn read_args(arg: usize) -> Result<Args> {

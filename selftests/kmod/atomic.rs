@@ -27,7 +27,10 @@ kpreserve::preservable! {
 /// worker; allocates again. ENOMEM if the reserve was never filled again.
 pub(crate) fn run(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let nr_objects_max = words.number()?;
-    let cache = given("cache", Cache::<LargeSer>::open(c"selftest/atomic", GFP_KERNEL))?;
+    let cache = given(
+        "cache",
+        Cache::<LargeSer>::open(c"selftest/atomic", GFP_KERNEL),
+    )?;
     given("reserve", cache.set_reserve(2))?;
     let (mut items, error) = exhaust(&cache, nr_objects_max)?;
     check("the end of the reserve", error, Some(ENOMEM))?;
@@ -54,7 +57,12 @@ fn exhaust(
     nr_objects_max: usize,
 ) -> Result<(KVec<Preserved<LargeSer>>, Option<Error>)> {
     let mut items = KVec::new();
-    given("room", items.reserve(nr_objects_max, GFP_KERNEL).map_err(Error::from))?;
+    given(
+        "room",
+        items
+            .reserve(nr_objects_max, GFP_KERNEL)
+            .map_err(Error::from),
+    )?;
     while items.len() < nr_objects_max {
         match cache.alloc(zeroed(), GFP_ATOMIC) {
             Ok(item) => given("room", items.push(item, GFP_ATOMIC).map_err(Error::from))?,

@@ -19,7 +19,9 @@ pub(crate) fn fill(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let nr_objects = words.number()?;
     let seed = words.number()? as u64;
     for number in 0..nr_objects {
-        cache.alloc(ItemSer::new(number as u64, seed), GFP_KERNEL)?.park();
+        cache
+            .alloc(ItemSer::new(number as u64, seed), GFP_KERNEL)?
+            .park();
     }
     report(&cache, reply);
     Ok(())

@@ -15,7 +15,10 @@ use crate::reply::Reply;
 
 /// `claim WAY`: its errno is that of the claim.
 pub(crate) fn run(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
-    let cache = given("cache", Cache::<ItemSer>::open(c"selftest/claims", GFP_KERNEL))?;
+    let cache = given(
+        "cache",
+        Cache::<ItemSer>::open(c"selftest/claims", GFP_KERNEL),
+    )?;
     let neighbour = given("neighbour", cache.alloc(ItemSer::new(1, 1), GFP_KERNEL))?;
     let item = given("item", cache.alloc(ItemSer::new(2, 1), GFP_KERNEL))?;
     let handle = item.handle();

@@ -131,11 +131,7 @@ pub(crate) fn given<T>(what: &str, result: Result<T>) -> Result<T> {
 }
 
 /// Fails with EPROTO, and says so, unless `found` is what was expected.
-pub(crate) fn check<T: PartialEq + core::fmt::Debug>(
-    what: &str,
-    found: T,
-    expected: T,
-) -> Result {
+pub(crate) fn check<T: PartialEq + core::fmt::Debug>(what: &str, found: T, expected: T) -> Result {
     if found == expected {
         return Ok(());
     }

@@ -167,8 +167,12 @@ fn slab(field: &str, name: &CString) -> Result {
         _ => return Err(EPROTO),
     }
     if field.ends_with("-sealed") {
-        let (nr_slots, first_slot, order, reserved) =
-            (*slots as u32, (*slots >> 32) as u16, (*slots >> 48) as u8, (*slots >> 56) as u8);
+        let (nr_slots, first_slot, order, reserved) = (
+            *slots as u32,
+            (*slots >> 32) as u16,
+            (*slots >> 48) as u8,
+            (*slots >> 56) as u8,
+        );
         *check = kpreserve::kho::hash::mix(&[
             *magic,
             *phys,

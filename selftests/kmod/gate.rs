@@ -31,8 +31,14 @@ pub(crate) fn thaw(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
 /// `frozen`: freezes, looks, thaws.
 pub(crate) fn frozen(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let framework = framework()?;
-    let cache = given("cache", Cache::<ItemSer>::open(c"selftest/frozen", GFP_KERNEL))?;
-    let mut area = given("area", PVec::<u64>::open(c"selftest/frozen-area", GFP_KERNEL))?;
+    let cache = given(
+        "cache",
+        Cache::<ItemSer>::open(c"selftest/frozen", GFP_KERNEL),
+    )?;
+    let mut area = given(
+        "area",
+        PVec::<u64>::open(c"selftest/frozen-area", GFP_KERNEL),
+    )?;
     given("room", area.truncate(0))?;
     given("elements", area.extend_zeroed(100))?;
     let item = given("item", cache.alloc(ItemSer::new(1, 1), GFP_KERNEL))?;
@@ -43,7 +49,11 @@ pub(crate) fn frozen(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     looked?;
 
     given("push after thaw", area.push(7))?;
-    given("open after thaw", PVec::<u64>::open(c"selftest/frozen-new", GFP_KERNEL))?.discard()?;
+    given(
+        "open after thaw",
+        PVec::<u64>::open(c"selftest/frozen-new", GFP_KERNEL),
+    )?
+    .discard()?;
     check("the object", item.is(1, 1), true)
 }
 

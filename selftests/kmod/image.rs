@@ -35,7 +35,9 @@ pub(crate) struct At<T> {
 impl<T: FromBytes + IntoBytes> At<T> {
     fn new(phys: Phys) -> Result<Self> {
         let start = KHO.window().virt(phys).ok_or(EPROTO)?;
-        Ok(Self { start: start.cast() })
+        Ok(Self {
+            start: start.cast(),
+        })
     }
 
     /// Returns a copy.
@@ -106,9 +108,8 @@ pub(crate) fn first_run(owner: u32) -> Result<(u64, At<RunSer>)> {
 fn element<T: FromBytes + IntoBytes>(owner: u32, index: usize) -> Result<At<T>> {
     let mut first = 0;
     for run in 0.. {
-        let (_, entry) = run_entry(|entry| {
-            !entry.is_free() && entry.owner == owner && entry.index == run
-        })?;
+        let (_, entry) =
+            run_entry(|entry| !entry.is_free() && entry.owner == owner && entry.index == run)?;
         let entry = entry.read();
         let nr_elements = (4096usize << entry.order()) / size_of::<T>();
         if index < first + nr_elements {

@@ -35,7 +35,9 @@ pub(crate) fn fill(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     reply.timed("fill_ns", || {
         for number in first..first + nr_objects {
             let item = cache.alloc(ItemSer::new(number as u64, seed), GFP_KERNEL)?;
-            handles.push_within_capacity(item.park()).map_err(|_| ENOMEM)?;
+            handles
+                .push_within_capacity(item.park())
+                .map_err(|_| ENOMEM)?;
         }
         Ok(())
     })?;
@@ -70,7 +72,11 @@ pub(crate) fn verify(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     report(&cache, reply);
     let counts = cache.raw().counts();
     if counts.nr_objects != nr_objects {
-        pr_err!("{} live objects, expected {}\n", counts.nr_objects, nr_objects);
+        pr_err!(
+            "{} live objects, expected {}\n",
+            counts.nr_objects,
+            nr_objects
+        );
         return Err(EBADMSG);
     }
     reply.put("verified", nr_objects as u64);
@@ -116,7 +122,11 @@ pub(crate) fn churn(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     reply.put("bytes_before", before.bytes as u64);
     report(&cache, reply);
     if after.bytes > before.bytes {
-        pr_err!("the cache grew from {} to {} bytes\n", before.bytes, after.bytes);
+        pr_err!(
+            "the cache grew from {} to {} bytes\n",
+            before.bytes,
+            after.bytes
+        );
         return Err(EBADMSG);
     }
     Ok(())
@@ -125,7 +135,9 @@ pub(crate) fn churn(words: &mut Words<'_>, reply: &mut Reply) -> Result {
 /// `objects.first`: what it takes until the first object can be allocated, and one claimed.
 pub(crate) fn first(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let cache = reply.timed("open_ns", cache)?;
-    let item = reply.timed("first_alloc_ns", || cache.alloc(ItemSer::new(0, 0), GFP_KERNEL))?;
+    let item = reply.timed("first_alloc_ns", || {
+        cache.alloc(ItemSer::new(0, 0), GFP_KERNEL)
+    })?;
     drop(item);
     let handle = given("handles", handles())?.get(0).copied();
     if let Some(handle) = handle {
@@ -145,7 +157,11 @@ pub(crate) fn finish(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     if let Some(handle) = handles.get(0) {
         // A free slot, or of a run that the worker has given back already.
         let error = cache.claim(*handle).err();
-        check("a handle after finish", error == Some(ENOENT) || error == Some(EINVAL), true)?;
+        check(
+            "a handle after finish",
+            error == Some(ENOENT) || error == Some(EINVAL),
+            true,
+        )?;
     }
     reply.put("freed", nr_freed as u64);
     handles.discard()
