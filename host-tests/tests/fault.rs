@@ -119,7 +119,6 @@ fn a_subtree_that_cannot_be_added() {
 }
 
 #[test]
-#[ignore = "Names::cache() leaves the arena open when there is no memory for the cache"]
 fn each_small_allocation_that_fails() {
     for n in 1.. {
         let machine = SimMachine::boot(Config::with_pages(512));
