@@ -315,7 +315,8 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
         match out.binary_search_by_key(&i, |(at, _)| *at) {
             Ok(at) if !tag.is_frame() => {
                 if let Some(&(_, refusal)) = out.get(at) {
-                    survey.refuse(tag.owner, refusal)?;
+                    let at = u64::from(tag.place);
+                    survey.refuse(tag.owner, Refusal { at, ..refusal })?;
                 }
             }
             _ => kept.push((run, tag), GFP_KERNEL)?,
