@@ -165,14 +165,22 @@ impl RawCache {
         let put = self
             .cpus()
             .with(self.machine(), |current| current.put(address, slot));
-        if let Some(Ok(true)) = put {
-            return;
+        match put {
+            Some(Ok(true)) => {}
+            // It is in the current word, so it was given back already.
+            Some(Err(_)) => self.give_slot_slow(slab, start, slot, true),
+            _ => self.give_slot_slow(slab, start, slot, false),
         }
-        self.give_slot_slow(slab, start, slot);
     }
 
     #[cold]
-    fn give_slot_slow(&self, memory: &SlabMemory<'_>, start: NonNull<u8>, slot: u32) {
+    fn give_slot_slow(
+        &self,
+        memory: &SlabMemory<'_>,
+        start: NonNull<u8>,
+        slot: u32,
+        given_twice: bool,
+    ) {
         let place = memory.noted_place();
         let slab = self.window().phys(start).and_then(|phys| {
             let run = self.fixed.directory.get(place)?;
@@ -180,8 +188,10 @@ impl RawCache {
             // the words is used once it is cleared.
             unsafe { run.slab_of_owner(place, phys, self.geometry()) }
         });
-        if let Some(slab) = slab {
-            self.give_taken(&slab, Taken::of_slot(slot));
+        match slab {
+            Some(slab) if given_twice => self.quarantine(&slab, freed_twice(&slab, slot)),
+            Some(slab) => self.give_taken(&slab, Taken::of_slot(slot)),
+            None => {}
         }
     }
 

@@ -206,15 +206,15 @@ impl RawCache {
             let Ok(Some(held)) = run.get(place, false) else {
                 continue;
             };
-            let nr_pages_here = held.nr_pages();
+            let (phys, nr_pages_here) = (run.phys(), held.nr_pages());
             let empty = is_empty(&held, self.geometry());
             drop(held);
-            if empty
-                && nr_pages_empty.saturating_sub(nr_pages_here) >= nr_pages_kept
-                && self.condemn(run, place)
-            {
-                nr_pages_empty = nr_pages_empty.saturating_sub(nr_pages_here);
-                self.release(&pass, run, place);
+            if empty && nr_pages_empty.saturating_sub(nr_pages_here) >= nr_pages_kept {
+                let mut ground = self.ground.lock();
+                if self.condemn(&mut ground, run, place) {
+                    nr_pages_empty = nr_pages_empty.saturating_sub(nr_pages_here);
+                    self.release(&pass, &mut ground, phys);
+                }
             }
         }
         Ok(())
@@ -232,18 +232,26 @@ impl RawCache {
         }
     }
 
-    /// Makes sure that nobody uses a run and nobody will; returns whether that is so.
-    fn condemn(&self, run: &RunState, place: u32) -> bool {
+    /// Takes a run out of use, if nobody uses it and nobody will; returns whether that is so.
+    ///
+    /// Pinned from the first step to the last: tasks spin while the place is `Dying`.
+    fn condemn(&self, ground: &mut Ground, run: &RunState, place: u32) -> bool {
         self.machine().pin();
         let mut condemned = false;
         if run.transit(RunUse::Live, RunUse::Dying) {
             // Whoever takes a reference from here on lets go of it again; whoever took one before
-            // is counted. So if there is none after the run was seen empty, it stays empty.
-            // SAFETY: only `release`, which runs under the same pass and after this, empties the
-            // place.
-            let held = unsafe { run.look(place) };
-            condemned = is_empty(&held, self.geometry()) && !run.is_referenced();
-            if !condemned {
+            // is counted, and may still take slots. So first there must be none, and what is empty
+            // then stays empty.
+            if !run.is_referenced() {
+                // SAFETY: the place is emptied a few lines below, by us, or by nobody.
+                let held = unsafe { run.look(place) };
+                condemned = is_empty(&held, self.geometry());
+            }
+            if condemned {
+                self.index.lock().remove(run.phys());
+                run.leave();
+                ground.places.put_back(place);
+            } else {
                 run.transit(RunUse::Dying, RunUse::Live);
             }
         }
@@ -252,17 +260,9 @@ impl RawCache {
     }
 
     /// Gives a condemned run back. May sleep.
-    fn release(&self, pass: &GatePass<'_>, run: &RunState, place: u32) {
-        let mut ground = self.ground.lock();
-        let phys = run.phys();
-        self.index.lock().remove(phys);
-        run.leave();
-        ground.places.put_back(place);
-        let position = ground
-            .arena
-            .runs()
-            .iter()
-            .position(|other| other.pages.phys() == phys);
+    fn release(&self, pass: &GatePass<'_>, ground: &mut Ground, phys: Phys) {
+        let runs = ground.arena.runs();
+        let position = runs.iter().position(|run| run.pages.phys() == phys);
         if let Some(position) = position {
             // SAFETY: the run is condemned: it is empty, and nobody can find it any more. What
             // handles say of it is checked at each use.

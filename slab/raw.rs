@@ -41,6 +41,7 @@ use crate::directory::{
 };
 use crate::geometry::Geometry;
 use crate::grow::inherit;
+use crate::tag::Tag;
 
 /// A slab cache of objects of one size, all of whose memory survives a kexec.
 ///
@@ -76,6 +77,8 @@ pub(crate) struct Fixed {
     /// How often the cache has been opened, from 1 on.
     epoch: Atomic<u32>,
     nr_users: Atomic<u32>,
+    /// The first tag of the next slab that is formatted.
+    first_tag: Atomic<u32>,
 }
 
 /// What it takes to add a run, or to give one back.
@@ -181,6 +184,12 @@ impl RawCache {
         self.fixed.epoch.load(Acquire)
     }
 
+    /// Returns the tag that the slots of the next slab begin with. It differs from slab to slab, so
+    /// that a handle from before a run was given back is stale where the run has grown again.
+    pub(crate) fn next_first_tag(&self) -> Tag {
+        Tag(self.fixed.first_tag.fetch_add(2, Relaxed) as u8 & !1)
+    }
+
     pub(crate) fn note_quarantined(&self) {
         self.fixed.nr_quarantined.fetch_add(1, Relaxed);
     }
@@ -241,6 +250,7 @@ impl Parts {
                 nr_quarantined: Atomic::new(0),
                 epoch: Atomic::new(1),
                 nr_users: Atomic::new(0),
+                first_tag: Atomic::new(machine.random_u64() as u32),
             },
             places: Places::new(),
             index: Index::new(),

@@ -295,6 +295,15 @@ impl<'a> SlabMemory<'a> {
         }
     }
 
+    /// Gives each slot its first tag, an even one. For who has locked an unformatted slab.
+    pub(crate) fn start_tags(&self, tag: Tag) {
+        // SAFETY: tags follow the header; the geometry keeps them inside the slab.
+        let first = unsafe { self.base.add(HEADER_BYTES) };
+        let nr_slots = self.geometry.nr_slots() as usize;
+        // SAFETY: one byte a slot; nobody reads them before the slab has its magic.
+        unsafe { first.write_bytes(tag.0, nr_slots) };
+    }
+
     /// Makes sure that all behind the header is zeros. For who has locked an unformatted slab.
     pub(crate) fn scrub_all(&self) {
         // SAFETY: inside the slab.

@@ -227,6 +227,7 @@ impl RawCache {
         if slab.is_inherited() {
             slab.scrub_all();
         }
+        slab.start_tags(self.next_first_tag());
         slab.write_header(self.header_for(slab));
         init_words(slab, |_| 0);
     }
