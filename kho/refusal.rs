@@ -70,7 +70,7 @@ impl Refusal {
     /// Logs the refusal and returns its errno.
     pub fn report(self) -> Error {
         pr_err!(
-            "{} at {:#x}: {} is {:#x}, expected {} {:#x}; left as it is, carried on, not used\n",
+            "{} at {:#x}: {} is {:#x}, expected {} {:#x}; left as it is, not used\n",
             self.structure,
             self.at,
             self.field,

@@ -57,6 +57,7 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
         free_places,
         nr_blocks,
         nr_places,
+        carried,
         refused,
         ..
     } = survey(machine)?;
@@ -66,7 +67,7 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
     table.reserve(nr_blocks, nr_places)?;
     let mut pool = Pool::with_capacity(runs.len(), refused)?;
 
-    let pledged = pledge(machine, root, runs)?;
+    let pledged = pledge(machine, root, runs, carried)?;
 
     for (run, tag) in pledged.into_iter() {
         // SAFETY: the survey compared all runs with each other: no two overlap.
@@ -102,18 +103,29 @@ fn pledge(
     machine: &'static dyn Machine,
     root: Root,
     runs: KVVec<(PageRun<Incoming>, Tag)>,
+    carried: KVVec<PageRun<Incoming>>,
 ) -> Result<KVVec<(PageRun<Pledged>, Tag)>> {
     let mut pledged = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
+    let mut passed_by = KVVec::with_capacity(carried.len(), GFP_KERNEL)?;
     let result = runs
         .into_iter()
         .try_for_each(|(run, tag)| -> Result {
             pledged.push((run.preserve()?, tag), GFP_KERNEL)?;
             Ok(())
         })
+        .and_then(|()| {
+            carried.into_iter().try_for_each(|run| -> Result {
+                passed_by.push(run.preserve()?, GFP_KERNEL)?;
+                Ok(())
+            })
+        })
         .and_then(|()| announce(machine, root));
     match result {
         Ok(()) => Ok(pledged),
         Err(error) => {
+            while let Some(run) = passed_by.pop() {
+                let _ = run.unpreserve();
+            }
             while let Some((run, _)) = pledged.pop() {
                 // It is incoming again, as it was.
                 let _ = run.unpreserve();

@@ -13,7 +13,6 @@ use kpreserve_kho::{
     },
     Machine,
     PageRun,
-    Phys,
     Refusal,
     RunSer,
     Seen, //
@@ -81,7 +80,10 @@ pub(crate) struct Survey {
     pub(crate) free_places: Places,
     pub(crate) nr_blocks: usize,
     pub(crate) nr_places: usize,
-    /// The owners that a refused entry names.
+    /// Runs of entries that were refused, where there is preserved memory of that order all the
+    /// same: handed on to the next kernel, not used.
+    pub(crate) carried: KVVec<PageRun<Incoming>>,
+    /// The owners that a refused entry names, if that can be believed.
     pub(crate) refused: KVVec<u32>,
     nr_refusals: usize,
 }
@@ -100,7 +102,9 @@ impl Survey {
 
 /// Finds the image of the previous kernel and checks it, down to the struct page of each run.
 ///
-/// An entry that is refused costs its owner the use of its arena, and nobody else anything.
+/// An entry that is refused costs the owner that it names the use of its arena. If it is the name
+/// of the owner that is damaged, the true owner's arena opens with a run less: an area is refused
+/// for the gap, handles into the missing run of a cache are refused one by one.
 ///
 /// # Errors
 ///
@@ -135,6 +139,7 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
         free_places: Places::none(NR_TABLES + nr_places)?,
         nr_blocks,
         nr_places,
+        carried: KVVec::new(),
         refused: KVVec::new(),
         nr_refusals: 0,
     };
@@ -143,10 +148,12 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
         place = survey_entries(machine, &mut survey, block, place)?;
     }
     refuse_overlaps(&mut survey)?;
-    if survey.nr_refusals > NR_REPORTED_MAX {
+    if survey.nr_refusals > 0 {
         pr_err!(
-            "{} entries of the run table were refused in all\n",
-            survey.nr_refusals
+            "{} entries of the run table were refused; the runs of {} are carried on, not used, \
+             the others name no preserved memory\n",
+            survey.nr_refusals,
+            survey.carried.len()
         );
     }
     Ok(survey)
@@ -239,7 +246,14 @@ fn survey_entries(
         } else {
             match survey_run(machine, root_id, entry, place) {
                 Ok(found) => survey.runs.push(found, GFP_KERNEL)?,
-                Err(refusal) => survey.refuse(entry.owner, refusal)?,
+                Err(refusal) => {
+                    survey.refuse(entry.owner, refusal)?;
+                    let at = u64::from(place);
+                    let (phys, order) = (entry.phys(), entry.order());
+                    if let Ok(run) = PageRun::incoming(machine, phys, order, "RunSer", at) {
+                        survey.carried.push(run, GFP_KERNEL)?;
+                    }
+                }
             }
         }
         place = place.saturating_add(1);
@@ -276,35 +290,43 @@ fn survey_run(
 }
 
 /// Takes out every run that overlaps with one before it, in the order of addresses, and the one
-/// before it as well; the root page and the blocks of the table stay.
+/// before it as well; the root page and the blocks of the table stay. What is taken out is carried
+/// on.
+///
+/// # Errors
+///
+/// EINVAL if the root page and the blocks of the table overlap with each other; ENOMEM.
 fn refuse_overlaps(survey: &mut Survey) -> Result {
-    let mut order: KVVec<(Phys, u64, usize)> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
-    for (i, (run, _)) in survey.runs.iter().enumerate() {
-        order.push((run.phys(), run.size_bytes() as u64, i), GFP_KERNEL)?;
+    let mut order: KVVec<Extent> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
+    for (i, (run, tag)) in survey.runs.iter().enumerate() {
+        order.push(Extent::new(run, i, tag.is_frame()), GFP_KERNEL)?;
     }
-    heap_sort(&mut order, |a, b| (a.0, a.2) < (b.0, b.2));
+    heap_sort(&mut order, |a, b| {
+        (a.start, a.position) < (b.start, b.position)
+    });
 
     let mut out: KVVec<(usize, Refusal)> = KVVec::new();
     // Of the runs so far, the one that reaches furthest.
-    let mut furthest = (Phys::NULL, 0, 0);
-    for &(phys, size_bytes, i) in order.iter() {
-        if phys.get() < furthest.1 {
-            let between = |at: Phys, other: Phys| Refusal {
-                structure: "RunSer",
-                field: "phys",
-                at: at.get(),
-                found: at.get(),
-                expected: other.get(),
-                relation: Relation::ApartFrom,
-            };
-            out.push((i, between(phys, furthest.0)), GFP_KERNEL)?;
-            out.push((furthest.2, between(furthest.0, phys)), GFP_KERNEL)?;
+    let mut furthest: Option<Extent> = None;
+    for &extent in order.iter() {
+        if let Some(other) = furthest.filter(|other| extent.start < other.end) {
+            if extent.is_frame && other.is_frame {
+                return Err(extent.apart_from(&other).report());
+            }
+            out.push((extent.position, extent.apart_from(&other)), GFP_KERNEL)?;
+            out.push((other.position, other.apart_from(&extent)), GFP_KERNEL)?;
         }
-        let end = phys.get().saturating_add(size_bytes);
-        if end > furthest.1 {
-            furthest = (phys, end, i);
+        if furthest.is_none_or(|other| extent.end > other.end) {
+            furthest = Some(extent);
         }
     }
+    // What a refused entry names may be somebody's run; then it is handed on as that.
+    survey.carried.retain(|run| {
+        let extent = Extent::new(run, 0, false);
+        let after = order.partition_point(|other| other.start < extent.end);
+        let before = after.checked_sub(1).and_then(|i| order.get(i));
+        before.is_none_or(|other| other.end <= extent.start)
+    });
     if out.is_empty() {
         return Ok(());
     }
@@ -312,16 +334,47 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
     let mut kept = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
     let runs = core::mem::replace(&mut survey.runs, KVVec::new());
     for (i, (run, tag)) in runs.into_iter().enumerate() {
-        match out.binary_search_by_key(&i, |(at, _)| *at) {
-            Ok(at) if !tag.is_frame() => {
-                if let Some(&(_, refusal)) = out.get(at) {
-                    let at = u64::from(tag.place);
-                    survey.refuse(tag.owner, Refusal { at, ..refusal })?;
-                }
+        let refusal = out.binary_search_by_key(&i, |(at, _)| *at).ok();
+        match refusal.and_then(|at| out.get(at)) {
+            Some(&(_, refusal)) if !tag.is_frame() => {
+                survey.refuse(tag.owner, refusal)?;
+                survey.carried.push(run, GFP_KERNEL)?;
             }
             _ => kept.push((run, tag), GFP_KERNEL)?,
         }
     }
     survey.runs = kept;
     Ok(())
+}
+
+/// Where a run begins and ends, and which of `Survey::runs` it is.
+#[derive(Clone, Copy)]
+struct Extent {
+    start: u64,
+    end: u64,
+    position: usize,
+    is_frame: bool,
+}
+
+impl Extent {
+    fn new(run: &PageRun<Incoming>, position: usize, is_frame: bool) -> Self {
+        let start = run.phys().get();
+        Self {
+            start,
+            end: start.saturating_add(run.size_bytes() as u64),
+            position,
+            is_frame,
+        }
+    }
+
+    fn apart_from(&self, other: &Extent) -> Refusal {
+        Refusal {
+            structure: "RunSer",
+            field: "phys",
+            at: self.start,
+            found: self.start,
+            expected: other.start,
+            relation: Relation::ApartFrom,
+        }
+    }
 }
