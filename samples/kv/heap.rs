@@ -54,7 +54,7 @@ impl Heap {
     }
 
     /// Returns how many bytes the heap has ever needed.
-    pub fn len(&self) -> usize {
+    pub fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 

@@ -196,7 +196,7 @@ impl Store {
         Stats {
             nr_records: self.kv.nr_records.load(),
             nr_buckets: self.index.nr_buckets() as u64,
-            heap_bytes: self.heap.len() as u64,
+            heap_bytes: self.heap.size_bytes() as u64,
             nr_heap_runs: self.heap.nr_runs() as u64,
         }
     }

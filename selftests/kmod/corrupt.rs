@@ -35,17 +35,19 @@ pub(crate) fn run(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
 
 /// The root page.
 fn root(field: &str) -> Result {
-    let head = image::root()?;
-    let known = match field {
-        "magic" => Some(head.change(|head| head.magic ^= 1)),
-        "byte-order" => Some(head.change(|head| head.byte_order = head.byte_order.swap_bytes())),
-        "page-size" => Some(head.change(|head| head.page_size_bytes = 65536)),
-        "version" => Some(head.change(|head| head.version += 1)),
-        "self-phys" => Some(head.change(|head| head.self_phys += 4096)),
-        "check" => Some(head.change(|head| head.check ^= 1 << 40)),
-        _ => None,
-    };
-    known.ok_or(EPROTO)
+    let at = image::root()?;
+    let mut head = at.read();
+    match field {
+        "magic" => head.magic ^= 1,
+        "byte-order" => head.byte_order = head.byte_order.swap_bytes(),
+        "page-size" => head.page_size_bytes = 65536,
+        "version" => head.version += 1,
+        "self-phys" => head.self_phys += 4096,
+        "check" => head.check ^= 1 << 40,
+        _ => return Err(EPROTO),
+    }
+    at.write(head);
+    Ok(())
 }
 
 /// The first block of the run table, as the root page names it.

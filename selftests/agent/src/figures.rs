@@ -7,7 +7,8 @@ use anyhow::{bail, Context, Result};
 use serde_json::{json, Map, Value};
 use std::time::Instant;
 
-/// `figures ROW KEY[=NAME] ...`: reports figures of the last reply, as they are or by another name.
+/// `figures ROW KEY[=NAME] ...`: reports figures of the last reply, as they are or by another name. With `-` as ROW they
+/// stand below the table.
 pub(crate) fn figures(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let Some((row, keys)) = arguments.split_first() else {
         bail!("figures: which row?");
@@ -43,8 +44,10 @@ pub(crate) fn adopt(machine: &mut Machine, arguments: &[String]) -> Result<()> {
 }
 
 fn put(machine: &mut Machine, row: &str, figures: Map<String, Value>) {
-    let figures = Value::Object(figures);
-    let mut rows = Map::new();
-    rows.insert(row.to_owned(), figures);
+    let rows = if row == "-" {
+        figures
+    } else {
+        Map::from_iter([(row.to_owned(), Value::Object(figures))])
+    };
     machine.report.json("demo", &Value::Object(rows));
 }
