@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Host only: an observer that hears of each atomic store of its thread before it happens.
+//! Host only: an observer that hears of each atomic store, and each barrier, of its thread before
+//! it happens.
 //!
 //! This is how the simulated machine sees where a kernel could be cut.
 
@@ -27,6 +28,11 @@ std::thread_local! {
 /// Installs the observer of this thread; `None` takes it away. Returns the one before.
 pub fn set_observer(observer: Option<Observer>) -> Option<Observer> {
     OBSERVER.with(|cell| cell.replace(observer))
+}
+
+/// Tells the observer of a barrier: a store of nothing, which all others stay behind.
+pub(crate) fn barrier() {
+    before_store(core::ptr::null::<u8>(), 0, true);
 }
 
 /// Tells the observer of a store to come. Stores of the observer itself are not observed.

@@ -18,13 +18,27 @@ pub struct Read;
 pub struct Write;
 
 /// The barriers that there are.
-pub trait MemoryBarrier {}
+pub trait MemoryBarrier {
+    #[doc(hidden)]
+    const ORDERS_STORES: bool;
+}
 
-impl MemoryBarrier for Full {}
-impl MemoryBarrier for Read {}
-impl MemoryBarrier for Write {}
+impl MemoryBarrier for Full {
+    const ORDERS_STORES: bool = true;
+}
+
+impl MemoryBarrier for Read {
+    const ORDERS_STORES: bool = false;
+}
+
+impl MemoryBarrier for Write {
+    const ORDERS_STORES: bool = true;
+}
 
 /// Orders memory accesses between CPUs.
 pub fn smp_mb<T: MemoryBarrier>(_: T) {
+    if T::ORDERS_STORES {
+        crate::observe::barrier();
+    }
     fence(SeqCst);
 }
