@@ -13,7 +13,7 @@ module! {
     params: {
         fresh: bool {
             default: false,
-            description: "Begin anew if the image of the previous kernel is refused (it stays locked away until a cold boot)",
+            description: "Begin anew if the image of the previous kernel is refused (its memory stays locked away until the next boot, and is lost)",
         },
     },
 }

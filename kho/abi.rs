@@ -15,6 +15,10 @@ use kernel::sync::atomic::{
     Relaxed,
     Release, //
 };
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
 
 use crate::hash::mix;
 use crate::phys::Phys;
@@ -220,6 +224,44 @@ const _: () = assert!(offset_of!(ArenaSer, len) == 32);
 const _: () = assert!(offset_of!(ArenaSer, check) == 56);
 
 impl ArenaSer {
+    /// A free record; the generation of the arena that was there last stays.
+    pub const fn free(generation: u32) -> ArenaSer {
+        ArenaSer {
+            kind: 0,
+            id: 0,
+            fingerprint: 0,
+            version: 0,
+            stride_bytes: 0,
+            slab_order: 0,
+            reserved0: 0,
+            first_slot: 0,
+            nr_slots: 0,
+            len: SharedU64::new(0),
+            generation,
+            reserved1: 0,
+            reserved2: 0,
+            check: 0,
+        }
+    }
+
+    /// Replaces the record so that, wherever the writing stops, it is the free one or whole: `kind`
+    /// is cleared first and set last.
+    pub fn replace(&mut self, record: ArenaSer) {
+        let kind = record.kind;
+        self.store_kind(0);
+        // No other field may change while the kind still says that there is an arena.
+        smp_mb(Write);
+        *self = ArenaSer { kind: 0, ..record };
+        self.store_kind(kind);
+    }
+
+    fn store_kind(&mut self, kind: u32) {
+        // SAFETY: the pointer comes from a mutable reference, so it is valid, aligned, and nobody
+        // else accesses the field.
+        let word = unsafe { Atomic::from_ptr(&raw mut self.kind) };
+        word.store(kind, Release);
+    }
+
     /// Returns a copy, the length as it is now.
     pub fn snapshot(&self) -> ArenaSer {
         ArenaSer {

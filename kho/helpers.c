@@ -18,7 +18,7 @@
 
 #include "helpers.h"
 
-/* Must agree with enum values in kho.rs */
+/* kho.rs knows the first; any other negative number is the second. */
 #define KPRESERVE_NOT_MEMORY		-1
 #define KPRESERVE_NOT_PRESERVED		-2
 
@@ -36,6 +36,10 @@ union kpreserve_kho_page {
 };
 
 #define KPRESERVE_KHO_MAGIC		0x4b484f50U
+
+/* The formats are built on pages of 4 KiB, and on folios of up to 4 MiB. */
+static_assert(PAGE_SIZE == 4096);
+static_assert(MAX_PAGE_ORDER >= 10);
 
 static_assert(sizeof(union kpreserve_kho_page) ==
 	      sizeof(((struct page *)0)->private));

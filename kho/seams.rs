@@ -29,7 +29,7 @@ impl Node {
 /// How hard to try for a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Effort {
-    /// Fail rather than reclaim or compact: a smaller run will do as well.
+    /// Give up early (`__GFP_NORETRY`): a smaller run will do as well.
     Light,
     /// Reclaim and compact, but kill nobody (`__GFP_RETRY_MAYFAIL`).
     Full,

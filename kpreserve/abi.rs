@@ -109,13 +109,13 @@ const _: () = assert!(offset_of!(RootSer, tables) == 256);
 
 impl RootHeadSer {
     /// Returns what `check` has to be.
-    pub const fn checksum(root_id: u64, self_phys: u64) -> u64 {
+    pub const fn checksum(&self) -> u64 {
         mix(&[
-            ROOT_MAGIC,
-            ((ROOT_VERSION as u64) << 32) | BYTE_ORDER as u64,
-            (PAGE_SIZE_BYTES as u64) << 32,
-            root_id,
-            self_phys,
+            self.magic,
+            ((self.version as u64) << 32) | self.byte_order as u64,
+            ((self.page_size_bytes as u64) << 32) | self.reserved0 as u64,
+            self.root_id,
+            self.self_phys,
         ])
     }
 }
@@ -128,7 +128,7 @@ pub enum NameKind {
     Cache = 1,
     /// An area; the value is the handle of its arena.
     Area = 2,
-    /// An object; the value is its handle, `arena` the handle of its cache's arena.
+    /// An object; the value is its handle. Its cache is that of its compatible string.
     Object = 3,
 }
 
@@ -173,12 +173,10 @@ pub struct EntrySer {
     pub next_free: u32,
     /// Fingerprint of what the name stands for.
     pub fingerprint: u64,
-    /// A handle.
+    /// A handle: of an arena for a cache or an area, of the object for an object.
     pub value: u64,
-    /// A handle.
-    pub arena: u64,
     /// 0.
-    pub reserved1: [u64; 2],
+    pub reserved1: [u64; 3],
     /// [`EntrySer::checksum`].
     pub check: u64,
 }
@@ -200,8 +198,7 @@ impl EntrySer {
         next_free: 0,
         fingerprint: 0,
         value: 0,
-        arena: 0,
-        reserved1: [0; 2],
+        reserved1: [0; 3],
         check: 0,
     };
 
@@ -218,7 +215,9 @@ impl EntrySer {
             ((self.version as u64) << 32) | self.next_free as u64,
             self.fingerprint,
             self.value,
-            self.arena,
+            self.reserved1[0],
+            self.reserved1[1],
+            self.reserved1[2],
         ])
     }
 }

@@ -46,7 +46,13 @@ pub fn init(module: &'static ThisModule, begin_anew: bool) -> Result {
     unsafe { bindings::kpreserve_pin_module(module.as_ptr().cast()) };
     set_framework(framework);
     // SAFETY: no requirements; the notifier finds the framework through `framework()`.
-    to_result(unsafe { bindings::kpreserve_register_reboot() })?;
+    if let Err(error) = to_result(unsafe { bindings::kpreserve_register_reboot() }) {
+        // The image is ours by now; what is lost is that structure holds still at the very end.
+        pr_err!(
+            "no reboot notifier: {:?}; structure may change until the CPUs stop\n",
+            error
+        );
+    }
 
     let stats = framework.stats();
     pr_info!(

@@ -10,6 +10,10 @@
 use core::ffi::CStr;
 
 use kernel::prelude::*;
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
 use kpreserve_kho::{
     hash::fnv1a,
     refusal::Relation,
@@ -64,7 +68,6 @@ pub(crate) struct Meaning {
     pub(crate) version: u32,
     pub(crate) fingerprint: u64,
     pub(crate) value: u64,
-    pub(crate) arena: u64,
 }
 
 /// The dictionary of an image that this boot owns.
@@ -87,7 +90,7 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// EINVAL if the number of buckets is neither 0 nor a power of two; ENOMEM, EBUSY if the first
+    /// EINVAL if the number of buckets is not a power of two, or 0 although there are names; ENOMEM, EBUSY if the first
     /// buckets cannot be had.
     pub(crate) fn new(
         pass: &GatePass<'_>,
@@ -97,20 +100,21 @@ impl Dictionary {
         mut buckets: PVec<SharedU64>,
     ) -> Result<Self> {
         let nr_buckets = buckets.len();
-        if nr_buckets < NR_BUCKETS_MIN {
-            // New, or cut while it was made.
+        if nr_buckets == 0 && head.nr_names.load() == 0 {
+            // New: the buckets are published all at once.
             grow_buckets(pass, &mut buckets, NR_BUCKETS_MIN)?;
+        } else {
+            expect(
+                "dictionary",
+                "nr_buckets",
+                head.self_phys,
+                nr_buckets as u64,
+                NR_BUCKETS_MIN as u64,
+                Relation::MultipleOf,
+                nr_buckets >= NR_BUCKETS_MIN && nr_buckets.is_power_of_two(),
+            )
+            .map_err(Refusal::report)?;
         }
-        expect(
-            "dictionary",
-            "nr_buckets",
-            head.self_phys,
-            nr_buckets as u64,
-            NR_BUCKETS_MIN as u64,
-            Relation::MultipleOf,
-            buckets.len().is_power_of_two(),
-        )
-        .map_err(Refusal::report)?;
         Ok(Self {
             head,
             entries,
@@ -200,8 +204,7 @@ impl Dictionary {
             next_free: 0,
             fingerprint: meaning.fingerprint,
             value: meaning.value,
-            arena: meaning.arena,
-            reserved1: [0; 2],
+            reserved1: [0; 3],
             check: 0,
         };
         let index = self.free_entry(pass)?;
@@ -350,6 +353,8 @@ impl Dictionary {
         let Some(index) = word.checked_sub(1) else {
             return;
         };
+        // No byte may change while a bucket still refers to the entry.
+        smp_mb(Write);
         let next_free = self.head.free_entry.load() as u32;
         if let Some(entry) = self.entries.get_mut(index as usize) {
             // Its strings stay known: the same name often comes back.
@@ -416,7 +421,7 @@ mod tests {
             |entry| entry.version = 1,
             |entry| entry.fingerprint = 1,
             |entry| entry.value = 1,
-            |entry| entry.arena = 1,
+            |entry| entry.reserved1[2] = 1,
         ];
         for change in changed {
             let mut other = entry;

@@ -53,8 +53,8 @@ pub struct Framework {
 pub enum IfRefused {
     /// Fail; the image stays as it is.
     Fail,
-    /// Begin a new image; the refused one is not carried on, its memory is out of reach until a
-    /// cold boot.
+    /// Begin a new image; the refused one is not carried on, its memory is out of reach until the
+    /// next boot.
     BeginAnew,
 }
 
@@ -63,7 +63,8 @@ pub enum IfRefused {
 pub struct Stats {
     /// How many kernels have owned it, this one included.
     pub generation: u64,
-    /// Runs in the run table, the table's own and the root page included: as many as KHO keys.
+    /// Runs in the run table, the table's own and the root page included: as many as KHO keys,
+    /// unless entries were refused.
     pub nr_keys: usize,
     /// Runs that this kernel inherited, the table's own and the root page not included.
     pub nr_runs_inherited: usize,
@@ -192,6 +193,11 @@ impl Framework {
         }
     }
 
+    /// Returns whether an arena has runs that were inherited, and that nobody has opened yet.
+    pub(crate) fn has_inherited(&self, id: u32) -> bool {
+        self.pool.lock().has_inherited(id)
+    }
+
     /// Opens an arena: its runs leave the pool.
     ///
     /// # Errors
@@ -250,7 +256,8 @@ fn say_what_is_locked_away(machine: &'static dyn Machine) {
     if let Ok(survey) = survey(machine) {
         let size_bytes: usize = survey.runs.iter().map(|(run, _)| run.size_bytes()).sum();
         pr_err!(
-            "{} KiB that the previous kernel handed over stay locked away until a boot with kho=on\n",
+            "{} KiB that the previous kernel handed over stay locked away until the next boot, and \
+             are lost\n",
             size_bytes / 1024
         );
     }

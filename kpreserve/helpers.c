@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The reboot notifier and the worker, for kernel.rs: the kernel offers both as
+ * The reboot notifier and the worker, for boot.rs: the kernel offers both as
  * macros over static data.
  */
 

@@ -13,6 +13,7 @@ use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kpreserve_kho::{
     refusal::Refusal,
+    GatePass,
     Handle,
     Ledger,
     Preservable, //
@@ -30,6 +31,7 @@ use crate::dictionary::{
 };
 use crate::framework::Framework;
 use crate::global::framework;
+use crate::names::Names;
 use crate::open::{
     can_sleep,
     check_entry,
@@ -80,33 +82,22 @@ impl<T: Preservable> Named<T> {
         let name = check_name(name)?;
         let cache = object_cache::<T>(framework, flags)?;
         let pass = framework.gate().enter()?;
-        let object = framework.with_names(|names| {
-            let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
-            if let Some(Found { entry, .. }) = found {
-                if !has_ended(names, &entry)? {
-                    check_entry::<T>(names, &entry, NameKind::Object)?;
-                    match cache.claim(Handle::from_raw(entry.value)) {
-                        Err(error) if error == ENOENT || error == ESTALE => {}
-                        other => return other,
+        let there = framework.with_names(|names| claim_named(names, &cache, name))?;
+        let object = match there {
+            Some(object) => object,
+            None => {
+                // The user's code runs without a lock of ours, and may open what it likes.
+                let new = cache.alloc(init, flags)?;
+                framework.with_names(|names| match claim_named(names, &cache, name)? {
+                    // Somebody was faster; `new` is freed.
+                    Some(object) => Ok(object),
+                    None => {
+                        bind_named(names, &pass, name, &new)?;
+                        Ok(new)
                     }
-                }
+                })?
             }
-            let object = cache.alloc(init, flags)?;
-            names.make_room(&pass)?;
-            names.dictionary.insert(
-                &pass,
-                name,
-                Meaning {
-                    kind: NameKind::Object,
-                    compatible: T::COMPATIBLE,
-                    version: T::VERSION,
-                    fingerprint: T::FINGERPRINT,
-                    value: object.handle().into_raw(),
-                    arena: 0,
-                },
-            )?;
-            Ok(object)
-        })?;
+        };
         Ok(Self {
             object: ManuallyDrop::new(object),
             framework,
@@ -157,6 +148,53 @@ impl<T: Preservable> Drop for Named<T> {
         let object = unsafe { ManuallyDrop::take(&mut self.object) };
         let _ = object.park();
     }
+}
+
+/// Takes the object of a name; `None` if the name stands for nothing.
+fn claim_named<T: Preservable>(
+    names: &Names,
+    cache: &Cache<T>,
+    name: &[u8],
+) -> Result<Option<Preserved<T>>> {
+    let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
+    let Some(Found { entry, .. }) = found else {
+        return Ok(None);
+    };
+    if has_ended(names, &entry)? {
+        return Ok(None);
+    }
+    check_entry::<T>(names, &entry, NameKind::Object)?;
+    match cache.claim(Handle::from_raw(entry.value)) {
+        Err(error) if error == ENOENT || error == ESTALE => Ok(None),
+        Err(error) if error == EINVAL => {
+            pr_err!(
+                "EntrySer: value is {:#x}, expected a handle of the cache of \"{}\"; left as it \
+                 is, carried on, not used\n",
+                entry.value,
+                T::COMPATIBLE
+            );
+            Err(error)
+        }
+        other => other.map(Some),
+    }
+}
+
+/// Gives a name to an object.
+fn bind_named<T: Preservable>(
+    names: &mut Names,
+    pass: &GatePass<'_>,
+    name: &[u8],
+    object: &Preserved<T>,
+) -> Result {
+    names.make_room(pass)?;
+    let meaning = Meaning {
+        kind: NameKind::Object,
+        compatible: T::COMPATIBLE,
+        version: T::VERSION,
+        fingerprint: T::FINGERPRINT,
+        value: object.handle().into_raw(),
+    };
+    names.dictionary.insert(pass, name, meaning)
 }
 
 /// The cache that all named objects of a type share. It has a name that no user can give.

@@ -4,7 +4,15 @@
 
 use kernel::prelude::*;
 use kpreserve_kho::{
-    refusal::Refusal,
+    refusal::{
+        Refusal,
+        Relation, //
+    },
+    validate::{
+        expect,
+        expect_at_least,
+        expect_at_most, //
+    },
     ArenaHandle,
     ArenaKind,
     ArenaSer,
@@ -75,7 +83,7 @@ impl ArenaPlan {
             fingerprint: self.fingerprint,
             version: self.version,
             stride_bytes: self.stride_bytes,
-            ..free_record(generation)
+            ..ArenaSer::free(generation)
         };
         if let Some(geometry) = &self.geometry {
             geometry.fill(&mut record);
@@ -125,13 +133,21 @@ impl Names {
 
         let mut free_arenas = KVec::new();
         for id in (ARENA_FIRST as usize..arenas.len()).rev() {
-            if arenas.get(id).is_some_and(|arena| arena.kind == 0) {
+            let is_free = arenas.get(id).is_some_and(|arena| arena.kind == 0);
+            if is_free && !framework.has_inherited(id as u32) {
                 free_arenas.push(id as u32, GFP_KERNEL)?;
             }
         }
+        let active_buckets = head.active_buckets.load();
+        expect_at_most(
+            "RootSer",
+            "active_buckets",
+            head.self_phys,
+            active_buckets,
+            1,
+        )
+        .map_err(Refusal::report)?;
         let (active, idle) = buckets_ids(framework);
-        // A table that was cut while it was rebuilt, or not given back any more.
-        own::<SharedU64>(framework, &arenas, idle)?.truncate_with(&pass, 0);
         let dictionary = Dictionary::new(
             &pass,
             head,
@@ -139,6 +155,9 @@ impl Names {
             own::<u8>(framework, &arenas, ARENA_STRINGS)?,
             own::<SharedU64>(framework, &arenas, active)?,
         )?;
+        // A table that was cut while it was rebuilt, or not given back any more; and not before the
+        // one in use was found to be one.
+        own::<SharedU64>(framework, &arenas, idle)?.truncate_with(&pass, 0);
         Ok(Self {
             framework,
             arenas,
@@ -183,24 +202,26 @@ impl Names {
             Some(id) => id,
             None => {
                 let id = u32::try_from(self.arenas.len()).map_err(|_| ENOMEM)?;
+                expect_unused(self.framework, id, id)?;
                 // So that retiring it cannot fail.
                 let nr_free = self.free_arenas.len();
                 self.free_arenas
                     .reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
-                self.arenas.push_with(pass, free_record(0))?;
+                self.arenas.push_with(pass, ArenaSer::free(0))?;
                 id
             }
         };
         let record = self.arenas.get_mut(id as usize).ok_or(EINVAL)?;
         let generation = record.generation.wrapping_add(1);
-        *record = plan.record(self.framework.root_id(), id, generation);
+        record.replace(plan.record(self.framework.root_id(), id, generation));
         Ok(ArenaHandle::new(id, generation))
     }
 
     /// Ends an arena, which has no runs left and is not open.
     pub(crate) fn retire_arena(&mut self, id: u32) {
         if let Some(record) = self.arenas.get_mut(id as usize) {
-            *record = free_record(record.generation);
+            let generation = record.generation;
+            record.replace(ArenaSer::free(generation));
             let _ = self.free_arenas.push_within_capacity(id);
         }
     }
@@ -212,9 +233,11 @@ impl Names {
     /// EINVAL if there is no such arena or its descriptor is refused, ENOENT if it has ended,
     /// ESTALE if another one has taken its place.
     pub(crate) fn arena<T>(&self, handle: ArenaHandle<T>) -> Result<&'static ArenaSer> {
-        if handle.id() < ARENA_FIRST {
-            return Err(EINVAL);
-        }
+        let (at, id) = (handle.into_raw(), u64::from(handle.id()));
+        let last = (self.arenas.len() as u64).saturating_sub(1);
+        expect_at_least("ArenaHandle", "id", at, id, ARENA_FIRST.into())
+            .and_then(|()| expect_at_most("ArenaHandle", "id", at, id, last))
+            .map_err(Refusal::report)?;
         let record = record(&self.arenas, handle.id())?;
         if record.kind == 0 {
             return Err(ENOENT);
@@ -286,26 +309,6 @@ impl Names {
     }
 }
 
-/// A record that may be given out; the generation of its last arena stays.
-fn free_record(generation: u32) -> ArenaSer {
-    ArenaSer {
-        kind: 0,
-        id: 0,
-        fingerprint: 0,
-        version: 0,
-        stride_bytes: 0,
-        slab_order: 0,
-        reserved0: 0,
-        first_slot: 0,
-        nr_slots: 0,
-        len: SharedU64::new(0),
-        generation,
-        reserved1: 0,
-        reserved2: 0,
-        check: 0,
-    }
-}
-
 /// Returns which of the two hash tables is in use, and which is not.
 fn buckets_ids(framework: &'static Framework) -> (u32, u32) {
     let [first, second] = ARENA_BUCKETS;
@@ -322,6 +325,10 @@ fn make_own_arenas(
     pass: &GatePass<'_>,
     arenas: &mut PVec<ArenaSer>,
 ) -> Result {
+    let len = arenas.len() as u32;
+    for id in len..ARENA_FIRST {
+        expect_unused(framework, len, id)?;
+    }
     while arenas.len() < ARENA_FIRST as usize {
         let id = arenas.len() as u32;
         let plan = match id {
@@ -329,13 +336,28 @@ fn make_own_arenas(
             ARENA_STRINGS => ArenaPlan::area::<u8>(),
             id if ARENA_BUCKETS.contains(&id) => ArenaPlan::area::<SharedU64>(),
             _ => {
-                arenas.push_with(pass, free_record(0))?;
+                arenas.push_with(pass, ArenaSer::free(0))?;
                 continue;
             }
         };
         arenas.push_with(pass, plan.record(framework.root_id(), id, 1))?;
     }
     Ok(())
+}
+
+/// Checks that nobody has used the arena `id`, which is behind the `len` of the arena table: its
+/// record would be written over otherwise. A record is there before the first run of its arena.
+fn expect_unused(framework: &'static Framework, len: u32, id: u32) -> Result {
+    expect(
+        "ArenaSer",
+        "len",
+        ARENA_TABLE.into(),
+        len.into(),
+        u64::from(id) + 1,
+        Relation::AtLeast,
+        !framework.has_inherited(id),
+    )
+    .map_err(Refusal::report)
 }
 
 /// Opens an area of the framework's own.

@@ -306,7 +306,6 @@ fn make<T: Preservable>(
         version: T::VERSION,
         fingerprint: T::FINGERPRINT,
         value: handle.into_raw(),
-        arena: 0,
     };
     if let Err(error) = names.dictionary.insert(pass, name, meaning) {
         names.retire_arena(handle.id());

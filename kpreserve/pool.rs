@@ -87,6 +87,14 @@ impl Pool {
         total
     }
 
+    /// Returns whether an arena has inherited runs that wait, or that were refused.
+    pub(crate) fn has_inherited(&self, owner: u32) -> bool {
+        let begin = self.inherited.partition_point(|(id, _)| *id < owner);
+        let of_owner = self.inherited.iter().skip(begin);
+        let mut of_owner = of_owner.take_while(|(id, _)| *id == owner);
+        of_owner.any(|(_, run)| run.is_some()) || self.refused.binary_search(&owner).is_ok()
+    }
+
     /// Opens an arena: hands out its runs, in the order of their index.
     ///
     /// # Errors

@@ -114,8 +114,9 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
     let (phys, _size_bytes) = machine.retrieve_subtree(COMPATIBLE)?;
     if machine.probe(phys) == Seen::NotPreserved {
         pr_err!(
-            "the root page at {:#x} was restored already in this boot; a kernel adopts an image \
-             only once\n",
+            "the root page at {:#x} is not marked as preserved by KHO: it was restored already in \
+             this boot (a kernel adopts an image only once), or this kernel's KHO marks pages in \
+             another way than kho/helpers.c knows\n",
             phys.get()
         );
         return Err(EBUSY);

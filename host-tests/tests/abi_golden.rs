@@ -140,16 +140,15 @@ fn arena() -> ArenaSer {
 }
 
 fn head() -> RootHeadSer {
-    let self_phys = 0x1234_5000;
-    RootHeadSer {
+    let mut head = RootHeadSer {
         magic: ROOT_MAGIC,
         version: ROOT_VERSION,
         byte_order: BYTE_ORDER,
         page_size_bytes: 4096,
         reserved0: 0,
         root_id: ROOT_ID,
-        self_phys,
-        check: RootHeadSer::checksum(ROOT_ID, self_phys),
+        self_phys: 0x1234_5000,
+        check: 0,
         generation: SharedU64::new(2),
         boot: SharedU64::new(0x4847_4645_4443_4241),
         active_buckets: SharedU64::new(1),
@@ -158,7 +157,9 @@ fn head() -> RootHeadSer {
         reserved1: [0; 5],
         arenas: arena(),
         reserved2: [0; 8],
-    }
+    };
+    head.check = head.checksum();
+    head
 }
 
 fn entry() -> EntrySer {
@@ -174,8 +175,7 @@ fn entry() -> EntrySer {
         next_free: 0,
         fingerprint: 0x5857_5655_5453_5251,
         value: 0x0000_0005_0000_0011,
-        arena: 0,
-        reserved1: [0; 2],
+        reserved1: [0; 3],
         check: 0,
     };
     entry.check = entry.checksum(ROOT_ID, 3);
@@ -289,8 +289,7 @@ fn layouts() -> Vec<Layout> {
             next_free: u32,
             fingerprint: u64,
             value: u64,
-            arena: u64,
-            reserved1: [u64; 2],
+            reserved1: [u64; 3],
             check: u64,
         }),
     ]
