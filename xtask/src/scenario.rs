@@ -179,6 +179,8 @@ fn folder(checkout: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::{Mode, Scenario};
+    use crate::sync;
+    use std::{collections::BTreeSet, fs, path::Path};
 
     #[test]
     fn defaults() {
@@ -208,5 +210,25 @@ mod tests {
             "summary='x'\nmodee='exact'\n[[generation]]\nsteps=['poweroff']"
         )
         .is_err());
+    }
+
+    /// A suite that nobody lists would not run in the machine, and nobody would miss it.
+    #[test]
+    fn the_scenario_kunit_lists_every_suite() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let suites: BTreeSet<_> = sync::sources(&checkout)
+            .unwrap()
+            .iter()
+            .filter(|file| file.extension().is_some_and(|e| e == "rs"))
+            .flat_map(|file| {
+                let text = fs::read_to_string(checkout.join(file)).unwrap();
+                let after = text.split("kunit_tests(").skip(1);
+                let names = after.filter_map(|rest| rest.split_once(')'));
+                names.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+            })
+            .collect();
+        let scenario = Scenario::read(&checkout, "kunit").unwrap();
+        assert!(!suites.is_empty());
+        assert_eq!(BTreeSet::from_iter(scenario.kunit), suites);
     }
 }
