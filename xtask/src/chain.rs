@@ -8,7 +8,7 @@ use crate::{
     cache, data,
     initramfs::Image,
     kernel::{Kernel, Variant},
-    modules::{Compiler, Modules},
+    modules::{Modules, Purpose},
     scenario::{Generation, Mode, Scenario},
     workshop::Workshop,
 };
@@ -29,6 +29,7 @@ pub(crate) struct Parts<'a> {
     agent: PathBuf,
     // A build that failed is not tried again for the next scenario.
     modules: OnceCell<Result<Modules, String>>,
+    stale: OnceCell<Result<Modules, String>>,
     builtin: OnceCell<Result<Builtin, String>>,
 }
 
@@ -46,6 +47,7 @@ impl<'a> Parts<'a> {
             shop,
             agent: agent::make(shop.checkout())?,
             modules: OnceCell::new(),
+            stale: OnceCell::new(),
             builtin: OnceCell::new(),
         })
     }
@@ -58,21 +60,25 @@ impl<'a> Parts<'a> {
     }
 
     fn builtin(&self) -> Result<&Builtin> {
-        let built = self
-            .builtin
-            .get_or_init(|| Builtin::make(self.shop).map_err(|e| format!("{e:#}")));
-        built.as_ref().map_err(|e| anyhow!(e.clone()))
+        once(&self.builtin, || Builtin::make(self.shop))
     }
 
     fn modules(&self) -> Result<&Modules> {
-        let built = self.modules.get_or_init(|| {
-            Modules::make(self.shop, Compiler::Rustc).map_err(|e| format!("{e:#}"))
-        });
-        built.as_ref().map_err(|e| anyhow!(e.clone()))
+        once(&self.modules, || Modules::make(self.shop, Purpose::Use))
     }
 
-    /// The file of a module for a kernel; none if that kernel has it built in.
+    fn stale(&self) -> Result<&Modules> {
+        once(&self.stale, || Modules::make(self.shop, Purpose::Stale))
+    }
+
+    /// The file of a module for a kernel; none if that kernel has it built in. `stale/NAME` is one that must not load.
     fn module(&self, name: &str, variant: Variant) -> Result<Option<PathBuf>> {
+        if let Some(name) = name.strip_prefix("stale/") {
+            let file = self.stale()?.file(name);
+            return Ok(Some(file.with_context(|| {
+                format!("there is no module {name}.ko of ours")
+            })?));
+        }
         if let Some(own) = self.kernel(variant)?.module(name) {
             return Ok(Some(own));
         }
@@ -160,6 +166,13 @@ impl<'a> Parts<'a> {
         image.bytes("scenario.json", serde_json::to_vec(&plan)?);
         Ok(image)
     }
+}
+
+/// Makes a part when it is first asked for.
+fn once<T>(cell: &OnceCell<Result<T, String>>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    cell.get_or_init(|| make().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!(error.clone()))
 }
 
 /// The command line of one kernel.

@@ -5,7 +5,7 @@
 use crate::{
     agent::cargo,
     cache,
-    modules::{Compiler, Modules},
+    modules::{Modules, Purpose},
     run, sync,
     ui::{self, Stage},
     workshop::Workshop,
@@ -116,7 +116,7 @@ fn kernel_clippy(shop: &Workshop) -> Result<()> {
     if !shop.checkout().path("Kbuild").is_file() {
         return Ok(());
     }
-    Modules::make(shop, Compiler::Clippy).map(drop)
+    Modules::make(shop, Purpose::Clippy).map(drop)
 }
 
 /// Builds the workspace with the oldest Cargo and rustc that are supported: the build root's.

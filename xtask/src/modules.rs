@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{bail, Context, Result};
 use std::{
-    fs::{self},
+    fs,
     io::Write,
     path::{Path, PathBuf},
     thread,
@@ -23,14 +23,39 @@ const TREE: &str = "/src/kpreserve";
 /// Modules that use kpreserve.ko, each with a Kbuild of its own; they are built after it. Absent ones are left out.
 const CONSUMERS: &[&str] = &["samples/kv", "selftests/kmod"];
 
-/// How to compile.
+/// What to build them for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compiler {
-    /// rustc, warnings are shown.
-    Rustc,
-    /// clippy, warnings are errors; everything is compiled anew so that none is missed.
+pub(crate) enum Purpose {
+    /// To load them; warnings are shown.
+    Use,
+    /// To see what clippy says: warnings are errors, and everything is compiled anew so that none is missed.
     Clippy,
+    /// To see them refused: from sources that differ in a comment, so that no consumer fits the kpreserve.ko that is in use.
+    Stale,
 }
+
+impl Purpose {
+    /// The name of the copy and its log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Use => "modules",
+            Self::Clippy => "clippy",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// For people.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Use => "modules",
+            Self::Clippy => "modules under clippy",
+            Self::Stale => "modules of other sources",
+        }
+    }
+}
+
+/// The source to which a stale copy adds a line.
+const STALE_SOURCE: &str = "kho/kpreserve_kho.rs";
 
 /// The built modules.
 pub(crate) struct Modules {
@@ -39,7 +64,7 @@ pub(crate) struct Modules {
 
 impl Modules {
     /// Builds what changed.
-    pub(crate) fn make(shop: &Workshop, compiler: Compiler) -> Result<Self> {
+    pub(crate) fn make(shop: &Workshop, purpose: Purpose) -> Result<Self> {
         let checkout = shop.checkout();
         if !checkout.path("Kbuild").is_file() {
             bail!(
@@ -49,16 +74,16 @@ impl Modules {
         }
         let _lock = checkout.lock()?;
         let kernel = shop.kernel()?;
-        let (name, what) = match compiler {
-            Compiler::Rustc => ("modules", "modules"),
-            Compiler::Clippy => ("clippy", "modules under clippy"),
-        };
-        let tree = checkout.against(name, &kernel.id)?;
-        if compiler == Compiler::Clippy {
+        let tree = checkout.against(purpose.name(), &kernel.id)?;
+        if purpose == Purpose::Clippy {
             cache::remove_folder(&tree)?;
         }
-        sync::tree(checkout.folder(), &tree)?;
-        let mut stage = Stage::start(what);
+        sync::tree_with(checkout.folder(), &tree, |file, content| {
+            if purpose == Purpose::Stale && file == Path::new(STALE_SOURCE) {
+                content.extend_from_slice(b"// Another version.\n");
+            }
+        })?;
+        let mut stage = Stage::start(purpose.what());
         let jail = shop
             .root()?
             .jail()
@@ -72,11 +97,11 @@ impl Modules {
                 .filter(|folder| checkout.path(folder).join("Kbuild").is_file())
                 .map(|folder| format!("/{folder}")),
         );
-        let log = checkout.corner(format!("{name}.log"));
+        let log = checkout.corner(format!("{}.log", purpose.name()));
         // A log of this build alone: people look into it for what the compiler said.
         let _ = fs::remove_file(&log);
         for folder in &folders {
-            make(&mut stage, &jail, &log, folder, compiler, checkout.folder())?;
+            make(&mut stage, &jail, &log, folder, purpose, checkout.folder())?;
         }
         stage.done("");
         Ok(Self { tree })
@@ -108,7 +133,7 @@ fn make(
     jail: &Jail,
     log: &Path,
     folder: &str,
-    compiler: Compiler,
+    purpose: Purpose,
     checkout: &Path,
 ) -> Result<()> {
     let jobs = thread::available_parallelism().map_or(1, usize::from);
@@ -119,7 +144,7 @@ fn make(
         format!("M={TREE}{folder}"),
         format!("KPRESERVE={TREE}"),
     ];
-    if compiler == Compiler::Clippy {
+    if purpose == Purpose::Clippy {
         arguments.extend(["CLIPPY=1".into(), "W=e".into()]);
     }
     arguments.push("modules".into());
@@ -168,9 +193,9 @@ fn is_chatter(line: &str) -> bool {
 }
 
 /// `xtask modules`.
-pub(crate) fn command(shop: &Workshop, compiler: Compiler) -> Result<()> {
-    let modules = Modules::make(shop, compiler)?;
-    if compiler == Compiler::Clippy {
+pub(crate) fn command(shop: &Workshop, purpose: Purpose) -> Result<()> {
+    let modules = Modules::make(shop, purpose)?;
+    if purpose == Purpose::Clippy {
         return Ok(());
     }
     let release = shop.kernel()?.release()?;

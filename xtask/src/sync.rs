@@ -40,13 +40,21 @@ const BUILD_OUTPUT: &[&str] = &[
 /// The list of what was copied, in the copy.
 const MANIFEST: &str = ".synced";
 
-/// Makes `copy` hold what the checkout holds. Returns whether anything changed.
-pub(crate) fn tree(checkout: &Path, copy: &Path) -> Result<bool> {
+/// Makes `copy` hold what the checkout holds.
+pub(crate) fn tree(checkout: &Path, copy: &Path) -> Result<()> {
+    tree_with(checkout, copy, |_, _| {})
+}
+
+/// The same, with what `edit` does to the content of each file.
+pub(crate) fn tree_with(
+    checkout: &Path,
+    copy: &Path,
+    edit: impl Fn(&Path, &mut Vec<u8>),
+) -> Result<()> {
     let files = sources(checkout)?;
-    let mut changed = false;
     for file in &files {
         let from = checkout.join(file);
-        let content = match fs::read(&from) {
+        let mut content = match fs::read(&from) {
             Ok(content) => content,
             // Somebody is editing: gone between listing and reading.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -54,18 +62,20 @@ pub(crate) fn tree(checkout: &Path, copy: &Path) -> Result<bool> {
                 return Err(error).with_context(|| format!("cannot read {}", from.display()))
             }
         };
-        changed |= cache::write_if_changed(&copy.join(file), &content)?;
+        edit(file, &mut content);
+        cache::write_if_changed(&copy.join(file), &content)?;
     }
     let manifest = copy.join(MANIFEST);
     let before = fs::read_to_string(&manifest).unwrap_or_default();
     for old in before.lines().map(Path::new) {
         if !files.contains(old) {
-            changed |= fs::remove_file(copy.join(old)).is_ok();
+            // Gone already is as good.
+            let _ = fs::remove_file(copy.join(old));
         }
     }
     let list: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
     cache::write_if_changed(&manifest, list.join("\n").as_bytes())?;
-    Ok(changed)
+    Ok(())
 }
 
 /// All files that Kbuild may read, relative to the checkout.
