@@ -428,6 +428,17 @@ properties! {
     objects_larger_than_a_page Huge
 }
 
+/// Lets this thread give way, now and then, right before an atomic store: what it has loaded by then
+/// is old.
+fn give_way(seed: u64) {
+    let mut random = kpreserve_testing::sim::Random::new(seed);
+    kernel::observe::set_observer(Some(Box::new(move |_| {
+        if random.percent(20) {
+            std::thread::yield_now();
+        }
+    })));
+}
+
 /// Several CPUs at once; afterwards each object is where its handle says, in the next kernel too.
 #[test]
 fn cpus_do_not_meet() {
@@ -442,6 +453,7 @@ fn cpus_do_not_meet() {
         for thread in 0..NR_THREADS {
             let (cache, kept) = (cache.clone(), &kept);
             scope.spawn(move || {
+                give_way(thread + 10);
                 let mut owned = Vec::new();
                 let mut random = kpreserve_testing::sim::Random::new(thread + 1);
                 for i in 0..4000 {
@@ -493,7 +505,7 @@ fn one_of_many_claims_wins() {
         ..Config::default()
     });
     let cache = Cache::<RecordSer>::open(c"slab/claim", GFP_KERNEL).unwrap();
-    let handles: Vec<_> = (0..200)
+    let handles: Vec<_> = (0..1000)
         .map(|id| cache.alloc(RecordSer::of(id), GFP_KERNEL).unwrap().park())
         .collect();
     drop(cache);
@@ -501,9 +513,10 @@ fn one_of_many_claims_wins() {
     let cache = Cache::<RecordSer>::open(c"slab/claim", GFP_KERNEL).unwrap();
     let nr_won = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for thread in 0..4 {
             let (cache, handles, nr_won) = (cache.clone(), &handles, &nr_won);
             scope.spawn(move || {
+                give_way(thread);
                 for (id, &handle) in handles.iter().enumerate() {
                     match cache.claim(handle) {
                         Ok(object) => {
@@ -547,4 +560,34 @@ fn inherited_slabs_are_used_first() {
         nr_pages[1..].iter().all(|&nr| nr <= nr_pages[0]),
         "{nr_pages:?}"
     );
+}
+
+/// As long as its slab is there, a slot gives 128 objects different handles.
+#[test]
+fn a_slot_does_not_forget_its_objects() {
+    let kernel = Kernel::boot();
+    let cache = Cache::<Huge>::open(c"slab/tags", GFP_KERNEL).unwrap();
+    // It keeps the slab.
+    let _other = cache.alloc(fresh::<Huge>(0), GFP_KERNEL).unwrap();
+    let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for id in 1..=500 {
+        let object = cache.alloc(fresh::<Huge>(id), GFP_KERNEL).unwrap();
+        let handle = object.handle();
+        let before = seen.entry(handle.phys().get()).or_default();
+        let recent = before.iter().rev().take(127);
+        for &old in recent {
+            assert_ne!(
+                old,
+                handle.into_raw(),
+                "object {id} has the handle of another"
+            );
+            let error = cache.claim(Handle::from_raw(old)).err();
+            assert_eq!(error, Some(ESTALE));
+        }
+        before.push(handle.into_raw());
+        drop(object);
+        assert_eq!(cache.claim(handle).err(), Some(ENOENT));
+    }
+    assert!(seen.values().any(|handles| handles.len() > 128));
+    kernel.assert_sound();
 }
