@@ -29,6 +29,10 @@ use crate::words::{
     Words, //
 };
 
+/// How many slabs are looked into before the CPU is let go for a moment: an inherited slab that turns
+/// out to be full costs a few instructions a slot.
+const NR_LOOKS_MAX: u32 = 32;
+
 impl RawCache {
     /// Takes a slot: zeros, and free to the next kernel until it is published.
     ///
@@ -41,7 +45,8 @@ impl RawCache {
     /// frozen, so that the cache may not grow.
     #[inline]
     pub fn alloc_slot(&'static self, flags: Flags) -> Result<Vacant> {
-        match self.take_slot() {
+        let mut nr_looks = NR_LOOKS_MAX;
+        match self.take_slot(&mut nr_looks) {
             // SAFETY: the slot was just taken, so nobody else has it.
             Some(start) => Ok(unsafe { Vacant::new(start, self) }),
             None => self.alloc_slot_slow(flags),
@@ -52,9 +57,13 @@ impl RawCache {
     fn alloc_slot_slow(&'static self, flags: Flags) -> Result<Vacant> {
         loop {
             let nr_runs_added = self.fixed.nr_runs_added.load(Acquire);
-            let grown = if let Some(start) = self.take_slot() {
+            let mut nr_looks = NR_LOOKS_MAX;
+            let grown = if let Some(start) = self.take_slot(&mut nr_looks) {
                 // SAFETY: the slot was just taken, so nobody else has it.
                 return Ok(unsafe { Vacant::new(start, self) });
+            } else if nr_looks == 0 {
+                // What was full is noted, so the search goes on behind it.
+                continue;
             } else if flags.contains(GFP_KERNEL) {
                 self.grow(nr_runs_added)
             } else {
@@ -69,24 +78,25 @@ impl RawCache {
         }
     }
 
-    /// Takes a slot from what is there: its address.
+    /// Takes a slot from what is there: its address. `nr_looks` slabs may be looked into; if none
+    /// are left over, there may be more.
     #[inline]
-    fn take_slot(&self) -> Option<NonNull<u8>> {
+    fn take_slot(&self, nr_looks: &mut u32) -> Option<NonNull<u8>> {
         let taken = self.cpus().with(self.machine(), |current| {
             match current.pop(self.geometry()) {
                 Some(start) => Some(start),
-                None => self.refill(current),
+                None => self.refill(current, nr_looks),
             }
         });
         match taken {
             Some(start) => start,
-            None => self.take_nested(),
+            None => self.take_nested(nr_looks),
         }
     }
 
     #[cold]
-    fn refill(&self, current: &mut Current) -> Option<NonNull<u8>> {
-        self.find(|slab, taken| {
+    fn refill(&self, current: &mut Current, nr_looks: &mut u32) -> Option<NonNull<u8>> {
+        self.find(nr_looks, |slab, taken| {
             current.install(slab, taken);
             current.pop(self.geometry())
         })
@@ -95,8 +105,8 @@ impl RawCache {
     /// In an interrupt of somebody who works on the current word: one slot, the rest of its word
     /// goes back at once.
     #[cold]
-    fn take_nested(&self) -> Option<NonNull<u8>> {
-        self.find(|slab, mut taken| {
+    fn take_nested(&self, nr_looks: &mut u32) -> Option<NonNull<u8>> {
+        self.find(nr_looks, |slab, mut taken| {
             let slot = taken.pop()?;
             self.give_taken(slab, taken);
             slab.slot(slot)
@@ -106,6 +116,7 @@ impl RawCache {
     /// Finds free slots, in the first run that has some.
     fn find(
         &self,
+        nr_looks: &mut u32,
         mut found: impl FnMut(&Slab<'_>, Taken) -> Option<NonNull<u8>>,
     ) -> Option<NonNull<u8>> {
         let nr_places = self.fixed.directory.nr_places();
@@ -120,11 +131,12 @@ impl RawCache {
             }) else {
                 continue;
             };
-            if let Some(start) = self.find_in(&run, &mut found) {
+            let start = self.find_in(&run, nr_looks, &mut found);
+            if start.is_some() || *nr_looks == 0 {
                 if place != from {
                     self.fixed.cursor.store(place, Relaxed);
                 }
-                return Some(start);
+                return start;
             }
         }
         None
@@ -133,6 +145,7 @@ impl RawCache {
     fn find_in(
         &self,
         run: &RunRef<'_>,
+        nr_looks: &mut u32,
         found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<NonNull<u8>>,
     ) -> Option<NonNull<u8>> {
         let nr_slabs = run.nr_slabs(self.geometry());
@@ -146,6 +159,7 @@ impl RawCache {
                     break;
                 }
                 let slab = run.slab(index, self.geometry())?;
+                *nr_looks = nr_looks.checked_sub(1)?;
                 if !self.prepare(&slab) {
                     continue;
                 }

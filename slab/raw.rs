@@ -265,6 +265,13 @@ impl Parts {
                 run,
             )?;
         }
+        // The run that was added last is the one most likely to have free slots; the others follow
+        // before the cache grows.
+        let nr_places = parts.fixed.directory.nr_places();
+        parts
+            .fixed
+            .cursor
+            .store(nr_places.saturating_sub(1), Relaxed);
         Ok(parts)
     }
 
