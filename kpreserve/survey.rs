@@ -298,9 +298,10 @@ fn survey_run(
 ///
 /// EINVAL if the root page and the blocks of the table overlap with each other; ENOMEM.
 fn refuse_overlaps(survey: &mut Survey) -> Result {
+    frame_is_apart(survey).map_err(Refusal::report)?;
     let mut order: KVVec<Extent> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
-    for (i, (run, tag)) in survey.runs.iter().enumerate() {
-        order.push(Extent::new(run, i, tag.is_frame()), GFP_KERNEL)?;
+    for (i, (run, _)) in survey.runs.iter().enumerate() {
+        order.push(Extent::new(run, i), GFP_KERNEL)?;
     }
     heap_sort(&mut order, |a, b| {
         (a.start, a.position) < (b.start, b.position)
@@ -311,9 +312,6 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
     let mut furthest: Option<Extent> = None;
     for &extent in order.iter() {
         if let Some(other) = furthest.filter(|other| extent.start < other.end) {
-            if extent.is_frame && other.is_frame {
-                return Err(extent.apart_from(&other).report());
-            }
             out.push((extent.position, extent.apart_from(&other)), GFP_KERNEL)?;
             out.push((other.position, other.apart_from(&extent)), GFP_KERNEL)?;
         }
@@ -321,15 +319,8 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
             furthest = Some(extent);
         }
     }
-    // What a refused entry names may be somebody's run; then it is handed on as that.
-    survey.carried.retain(|run| {
-        let extent = Extent::new(run, 0, false);
-        let after = order.partition_point(|other| other.start < extent.end);
-        let before = after.checked_sub(1).and_then(|i| order.get(i));
-        before.is_none_or(|other| other.end <= extent.start)
-    });
     if out.is_empty() {
-        return Ok(());
+        return keep_carried_apart(survey);
     }
     heap_sort(&mut out, |a, b| a.0 < b.0);
     let mut kept = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
@@ -345,6 +336,51 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
         }
     }
     survey.runs = kept;
+    keep_carried_apart(survey)
+}
+
+/// Checks that the root page and the blocks of the table are apart from each other: without them
+/// nothing can be reached, so that none can be taken out.
+fn frame_is_apart(survey: &Survey) -> Result<(), Refusal> {
+    let frame = || survey.runs.iter().take_while(|(_, tag)| tag.is_frame());
+    for (i, (run, _)) in frame().enumerate() {
+        let extent = Extent::new(run, i);
+        for (other, _) in frame().take(i) {
+            let other = Extent::new(other, i);
+            if extent.start < other.end && other.start < extent.end {
+                return Err(extent.apart_from(&other));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of the runs that are only carried on, drops those that overlap with another: what a refused
+/// entry names may be somebody's run, and then it is handed on as that; and nothing is handed on
+/// twice.
+fn keep_carried_apart(survey: &mut Survey) -> Result {
+    if survey.carried.is_empty() {
+        return Ok(());
+    }
+    let mut kept: KVVec<Extent> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
+    for (i, (run, _)) in survey.runs.iter().enumerate() {
+        kept.push(Extent::new(run, i), GFP_KERNEL)?;
+    }
+    heap_sort(&mut kept, |a, b| a.start < b.start);
+    heap_sort(&mut survey.carried, |a, b| a.phys() < b.phys());
+    let mut last_end = 0;
+    survey.carried.retain(|run| {
+        let extent = Extent::new(run, 0);
+        // What is kept is apart, so the nearest is the only one that can overlap.
+        let after = kept.partition_point(|other| other.start < extent.end);
+        let before = after.checked_sub(1).and_then(|i| kept.get(i));
+        let is_apart = extent.start >= last_end
+            && before.is_none_or(|other| other.end <= extent.start);
+        if is_apart {
+            last_end = extent.end;
+        }
+        is_apart
+    });
     Ok(())
 }
 
@@ -354,17 +390,15 @@ struct Extent {
     start: u64,
     end: u64,
     position: usize,
-    is_frame: bool,
 }
 
 impl Extent {
-    fn new(run: &PageRun<Incoming>, position: usize, is_frame: bool) -> Self {
+    fn new(run: &PageRun<Incoming>, position: usize) -> Self {
         let start = run.phys().get();
         Self {
             start,
             end: start.saturating_add(run.size_bytes() as u64),
             position,
-            is_frame,
         }
     }
 
