@@ -9,8 +9,11 @@ use kernel::prelude::*;
 
 use kpreserve_kho::preservable::assert_preservable;
 use kpreserve_kho::{
+    refusal::Relation,
+    validate::expect,
     Handle,
-    Preservable, //
+    Preservable,
+    Refusal, //
 };
 
 use crate::claim;
@@ -66,9 +69,19 @@ impl<T: Preservable> Cache<T> {
     #[doc(hidden)]
     pub fn from_opened(opened: Opened) -> Result<Self> {
         const { assert_preservable::<T>() };
-        if !opened.raw().geometry().holds::<T>() {
-            return Err(EINVAL);
-        }
+        let (raw, size) = (opened.raw(), size_of::<T>() as u64);
+        let stride = raw.geometry().stride_bytes() as u64;
+        let holds = raw.geometry().holds::<T>();
+        expect(
+            "ArenaSer",
+            "stride_bytes",
+            raw.owner().into(),
+            stride,
+            size,
+            Relation::AtLeast,
+            holds,
+        )
+        .map_err(Refusal::report)?;
         // INVARIANT: checked above.
         Ok(Self {
             opened,

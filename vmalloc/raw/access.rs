@@ -17,7 +17,11 @@ use kernel::prelude::*;
 
 use kpreserve_kho::phys::PAGE_SIZE_BYTES;
 use kpreserve_kho::preservable::assert_preservable;
-use kpreserve_kho::Preservable;
+use kpreserve_kho::validate::expect_equal;
+use kpreserve_kho::{
+    Preservable,
+    Refusal, //
+};
 
 use super::{
     RawArea,
@@ -59,10 +63,9 @@ impl RawArea {
     /// EINVAL if they are not.
     pub(crate) fn expect_elements<T: Preservable>(&self) -> Result {
         let () = Whole::<T>::CHECK;
-        if size_of::<T>() != self.stride.bytes() {
-            return Err(EINVAL);
-        }
-        Ok(())
+        let (found, expected) = (self.stride.bytes() as u64, size_of::<T>() as u64);
+        expect_equal("ArenaSer", "stride_bytes", self.id().into(), found, expected)
+            .map_err(Refusal::report)
     }
 
     /// Finds the elements from `from` on that lie in one run and below `to` and the capacity;
