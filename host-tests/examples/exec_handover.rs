@@ -100,7 +100,7 @@ fn image(fd: Option<RawFd>) -> std::result::Result<(), String> {
     kernel.framework().freeze();
     row.freeze = clock.elapsed().as_micros();
     print(&kernel, &row);
-    for violation in machine.take_violations() {
+    if let Some(violation) = machine.take_violations().pop() {
         return Err(violation);
     }
     if machine.generation() < NR_GENERATIONS {
