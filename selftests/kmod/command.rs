@@ -63,10 +63,12 @@ impl<'a> Words<'a> {
 type Command = fn(&mut Words<'_>, &mut Reply) -> Result;
 
 const COMMANDS: &[(&str, Command)] = &[
-    // objects.fill N SEED, objects.verify N SEED, objects.churn KTH SEED: bytes follow from number and seed
+    // objects.fill N SEED, objects.verify N SEED: bytes follow from number and seed
     ("objects.fill", objects::fill),
     ("objects.verify", objects::verify),
-    ("objects.churn", objects::churn),
+    // objects.thin KTH SEED frees every KTH, objects.refill SEED allocates them anew: the cache must not grow
+    ("objects.thin", objects::thin),
+    ("objects.refill", objects::refill),
     // objects.first: opens the cache, allocates and claims one object, and says how long each took
     ("objects.first", objects::first),
     // objects.finish: frees what nobody claimed; objects.clear: all

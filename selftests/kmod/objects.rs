@@ -83,15 +83,12 @@ pub(crate) fn verify(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// `objects.churn KTH SEED`: frees every KTH object, looks at its neighbours, allocates as many anew.
-///
-/// The slots of the slabs that are there have to do: EBADMSG if the cache grew.
-pub(crate) fn churn(words: &mut Words<'_>, reply: &mut Reply) -> Result {
+/// `objects.thin KTH SEED`: frees every KTH object, and looks at its neighbours.
+pub(crate) fn thin(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let kth = words.number()?.max(1);
     let seed = words.number()? as u64;
     let cache = cache()?;
     let mut handles = handles()?;
-    let before = cache.raw().counts();
     let mut nr_freed = 0u64;
     reply.timed("free_ns", || {
         for handle in handles.iter().step_by(kth) {
@@ -100,9 +97,10 @@ pub(crate) fn churn(words: &mut Words<'_>, reply: &mut Reply) -> Result {
         }
         Ok(())
     })?;
-    for (number, handle) in handles.iter().enumerate() {
+    for (number, handle) in handles.iter_mut().enumerate() {
         if number % kth == 0 {
             check("a freed object", cache.peek(*handle).err(), Some(ENOENT))?;
+            *handle = Handle::NULL;
         } else if number % kth == 1 || number % kth == kth - 1 {
             if !cache.peek(*handle)?.is(number as u64, seed) {
                 pr_err!("object {} is not what was written\n", number);
@@ -110,16 +108,32 @@ pub(crate) fn churn(words: &mut Words<'_>, reply: &mut Reply) -> Result {
             }
         }
     }
+    reply.put("freed", nr_freed);
+    report(&cache, reply);
+    Ok(())
+}
+
+/// `objects.refill SEED`: allocates anew what `objects.thin` freed, in this kernel or an earlier one.
+///
+/// The free slots of the slabs that are there have to do: EBADMSG if the cache grew.
+pub(crate) fn refill(words: &mut Words<'_>, reply: &mut Reply) -> Result {
+    let seed = words.number()? as u64;
+    let cache = cache()?;
+    let mut handles = handles()?;
+    let before = cache.raw().counts();
+    let mut nr_allocated = 0u64;
     reply.timed("alloc_ns", || {
-        for (number, handle) in handles.iter_mut().enumerate().step_by(kth) {
-            let item = cache.alloc(ItemSer::new(number as u64, seed), GFP_KERNEL)?;
-            *handle = item.park();
+        for (number, handle) in handles.iter_mut().enumerate() {
+            if handle.is_null() {
+                let item = cache.alloc(ItemSer::new(number as u64, seed), GFP_KERNEL)?;
+                *handle = item.park();
+                nr_allocated += 1;
+            }
         }
         Ok(())
     })?;
     let after = cache.raw().counts();
-    reply.put("freed", nr_freed);
-    reply.put("bytes_before", before.bytes as u64);
+    reply.put("allocated", nr_allocated);
     report(&cache, reply);
     if after.bytes > before.bytes {
         pr_err!(
@@ -139,8 +153,8 @@ pub(crate) fn first(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
         cache.alloc(ItemSer::new(0, 0), GFP_KERNEL)
     })?;
     drop(item);
-    let handle = given("handles", handles())?.get(0).copied();
-    if let Some(handle) = handle {
+    let handles = given("handles", handles())?;
+    if let Some(&handle) = handles.iter().find(|handle| !handle.is_null()) {
         let item = reply.timed("first_claim_ns", || cache.claim(handle))?;
         item.park();
     }
