@@ -11,7 +11,7 @@ help:
 	@echo 'make test       all tests; make test-host and make test-vm run one half'
 	@echo 'make bench      count instructions in the virtual machine; results in target/bench/'
 	@echo 'make check      rustfmt, clippy, rustdoc, on the host and with the kernel'
-	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST=y)'
+	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST, CONFIG_KEXEC_HANDOVER)'
 	@echo 'make clean      remove what was built in this checkout (cargo xtask clean --cache: the shared cache, too)'
 	@echo ''
 	@echo 'KPRESERVE_CACHE=DIR   where build root and kernel are kept (default: kpreserve in your cache directory)'
@@ -25,8 +25,6 @@ demo test test-host test-vm bench check clean:
 CONSUMERS := $(patsubst %/Kbuild,%,$(wildcard samples/kv/Kbuild selftests/kmod/Kbuild))
 
 modules:
-ifndef KDIR
-	$(error KDIR is not set: name the build folder of your kernel, e.g. make modules KDIR=/lib/modules/$$(uname -r)/build)
-endif
+	@kernel/check-kdir.sh '$(KDIR)'
 	$(MAKE) -C $(KDIR) M=$(CURDIR) KPRESERVE=$(CURDIR) modules
 	$(foreach consumer,$(CONSUMERS),$(MAKE) -C $(KDIR) M=$(CURDIR)/$(consumer) KPRESERVE=$(CURDIR) modules &&) true

@@ -2,8 +2,9 @@
 
 //! Removing what was made.
 
-use crate::{cache, ui, workshop::Workshop};
-use anyhow::Result;
+use crate::{cache, sync, ui, workshop::Workshop};
+use anyhow::{Context, Result};
+use std::fs;
 
 /// `xtask clean`.
 pub(crate) fn command(shop: &Workshop, whole_cache: bool) -> Result<()> {
@@ -11,6 +12,10 @@ pub(crate) fn command(shop: &Workshop, whole_cache: bool) -> Result<()> {
     let target = shop.checkout().path("target");
     cache::remove_folder(&corner)?;
     cache::remove_folder(&target)?;
+    for file in sync::outputs(shop.checkout().folder())? {
+        let path = shop.checkout().path(file);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
     if whole_cache {
         cache::remove_folder(&shop.cache().path(""))?;
     } else {

@@ -80,6 +80,29 @@ pub(crate) fn tree_with(
 
 /// All files that Kbuild may read, relative to the checkout.
 pub(crate) fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut files = files(checkout)?;
+    files.retain(|file| !is_output(file));
+    Ok(files)
+}
+
+/// What a build in the checkout itself (`make modules`) left there, relative to it.
+pub(crate) fn outputs(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut files = files(checkout)?;
+    files.retain(|file| is_output(file));
+    Ok(files)
+}
+
+fn is_output(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.extension()
+        .is_some_and(|e| BUILD_OUTPUT.iter().any(|output| e == *output))
+        || name.ends_with(".mod.c")
+        || name.ends_with("_generated.h")
+        || name == ".module-common.c"
+}
+
+/// The files in the folders that Kbuild works on.
+fn files(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
     let relative = |path: &Path| path.strip_prefix(checkout).unwrap_or(path).to_owned();
     let mut files = BTreeSet::new();
     let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {
@@ -91,16 +114,8 @@ pub(crate) fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
     });
     for entry in walk {
         let entry = entry.context("cannot list the checkout")?;
-        let path = relative(entry.path());
-        let name = entry.file_name().to_string_lossy();
-        let output = path
-            .extension()
-            .is_some_and(|e| BUILD_OUTPUT.iter().any(|skip| e == *skip))
-            || name.ends_with(".mod.c")
-            || name.ends_with("_generated.h")
-            || name == ".module-common.c";
-        if entry.file_type().is_file() && !output {
-            files.insert(path);
+        if entry.file_type().is_file() {
+            files.insert(relative(entry.path()));
         }
     }
     Ok(files)
