@@ -241,6 +241,80 @@ impl World {
         Ok(())
     }
 
+    /// Opens a part, reads all of it, whatever it is now, and changes what one may.
+    ///
+    /// # Errors
+    ///
+    /// What the framework returns.
+    pub fn touch_part(&self, framework: &'static Framework, part: &str) -> Result {
+        match part {
+            "nodes" => {
+                let cache = Cache::<NodeSer>::open_in(framework, c"fw/nodes", GFP_KERNEL)?;
+                for &(handle, _) in &self.nodes {
+                    let _ = cache.peek(handle);
+                }
+                touch_cache(&cache, || NodeSer::of(1, Handle::NULL))
+            }
+            "big" => {
+                let cache = Cache::<BigSer>::open_in(framework, c"fw/big", GFP_KERNEL)?;
+                touch_cache(&cache, || BigSer::of(1))
+            }
+            "area" => {
+                let mut area = Area::<u32>::open_in(framework, c"fw/area", GFP_KERNEL)?;
+                let sum = area
+                    .iter()
+                    .fold(0u32, |sum, element| sum.wrapping_add(*element));
+                let len = area.len();
+                area.resize(len + 10)?;
+                area.resize(len)?;
+                std::hint::black_box(sum);
+                area.map().map(|_| ())
+            }
+            "vec" => {
+                let mut vec = PVec::<u64>::open_in(framework, c"fw/vec", GFP_KERNEL)?;
+                std::hint::black_box(vec.iter().fold(0, |sum, element| sum ^ element));
+                vec.push(1)?;
+                vec.pop().map(|_| ())
+            }
+            "state" => Named::open_in(framework, c"fw/state", UNSET, GFP_KERNEL).map(|_| ()),
+            "log" => {
+                let log = PVec::adopt_in(framework, self.state.log, GFP_KERNEL)?;
+                std::hint::black_box(log.iter().fold(0u16, |sum, element| sum ^ element));
+                Ok(())
+            }
+            other => panic!("no part {other}"),
+        }
+    }
+
+    /// Makes and ends all kinds of things; what fails, fails.
+    pub fn touch_all(&self, framework: &'static Framework) {
+        for i in 0..40 {
+            let text = super::name(&format!("touch/{i}"));
+            let init = StateSer { number: i, ..UNSET };
+            if let Ok(named) = Named::<StateSer>::open_in(framework, &text, init, GFP_KERNEL) {
+                assert_eq!(named.number, i, "a new object is new");
+                if i % 2 == 0 {
+                    let _ = named.discard(&text);
+                }
+            }
+        }
+        let area = Area::<u64>::open_in(framework, c"touch/area", GFP_KERNEL);
+        let _ = area.and_then(|mut area| {
+            area.resize(1000)?;
+            area.discard()
+        });
+        let vec = PVec::<u16>::create_in(framework, GFP_KERNEL);
+        let _ = vec.and_then(|mut vec| {
+            vec.extend_zeroed(3000)?;
+            vec.discard()
+        });
+        if let Ok(area) = Area::<u32>::open_in(framework, c"fw/area", GFP_KERNEL) {
+            let _ = area.discard();
+        }
+        framework.work();
+        framework.freeze();
+    }
+
     /// Compares everything.
     ///
     /// # Panics
@@ -301,4 +375,18 @@ pub fn expecting_zeros(node: NodeSer) -> impl kernel::prelude::Init<NodeSer, Err
     };
     // SAFETY: the slot is written if and only if the closure succeeds.
     unsafe { pin_init::init_from_closure(init) }
+}
+
+fn touch_cache<T: kpreserve::Preservable>(cache: &Cache<T>, make: impl Fn() -> T) -> Result {
+    let mut fresh = Vec::new();
+    for _ in 0..20 {
+        fresh.push(cache.alloc(make(), GFP_KERNEL)?);
+    }
+    drop(fresh);
+    std::hint::black_box(cache.raw().counts());
+    let found: Vec<Handle<T>> = cache.unclaimed().map(|object| object.park()).collect();
+    for handle in found.into_iter().take(3) {
+        cache.discard(handle)?;
+    }
+    Ok(())
 }
