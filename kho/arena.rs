@@ -40,7 +40,11 @@ pub struct Arena {
 impl Arena {
     /// Makes an arena of the runs that the ledger has for `id`, in the order of their index; of
     /// none, when the owner is new.
-    pub fn new(
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the arena `id`: nobody else has one of that id until this one is closed.
+    pub unsafe fn new(
         machine: &'static dyn Machine,
         ledger: &'static dyn Ledger,
         id: u32,
@@ -112,9 +116,9 @@ impl Arena {
 
         let pages = self.alloc(order_min, self.next_order(order_min, nr_pages_wanted))?;
         let pages = pages.preserve()?;
-        let recorded = self
-            .ledger
-            .record(pass, pages.phys(), pages.order(), self.id, index);
+        let (phys, order) = (pages.phys(), pages.order());
+        // SAFETY: just preserved, so in no table; the arena is ours.
+        let recorded = unsafe { self.ledger.record(pass, phys, order, self.id, index) };
         let slot = match recorded {
             Ok(slot) => slot,
             Err(error) => {
@@ -171,7 +175,8 @@ impl Arena {
 
     fn give_back(&mut self, pass: &GatePass<'_>, run: Run) -> usize {
         let nr_pages = run.pages.nr_pages();
-        self.ledger.erase(pass, run.slot);
+        // SAFETY: the run was in this arena, and `run` ends here.
+        unsafe { self.ledger.erase(pass, run.slot) };
         drop(run.pages.unpreserve());
         self.nr_pages -= nr_pages;
         nr_pages

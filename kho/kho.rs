@@ -96,7 +96,7 @@ unsafe impl PageSource for Kho {
         let mut size_bytes = 0;
         // SAFETY: both pointers are to locals.
         unsafe { bindings::kpreserve_window(&mut virt_base, &mut size_bytes) };
-        // SAFETY: physical memory is mapped from `__va(0)` on, one to one, as long as the kernel
+        // SAFETY: what physical memory there is, is mapped from `__va(0)` on, one to one, as long as the kernel
         // runs (Documentation/arch/x86/x86_64/mm.rst: the direct map); it is below the end of the
         // address space for each address that the architecture can have.
         unsafe { Window::new(0, virt_base as usize, size_bytes) }

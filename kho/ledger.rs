@@ -2,19 +2,17 @@
 
 //! Where runs are recorded for the next kernel, and who may still change structure.
 
+use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
     Acquire,
     Atomic,
     Release, //
 };
-use kernel::sync::{
-    CondVar,
-    Mutex, //
-};
-use kernel::{
-    new_condvar,
-    new_mutex, //
+use kernel::sync::Mutex;
+use kernel::time::{
+    delay::fsleep,
+    Delta, //
 };
 
 use crate::phys::Phys;
@@ -40,7 +38,8 @@ pub struct Run {
 
 /// The run table, as arenas see it.
 ///
-/// The framework implements it over the root page. All of it may sleep.
+/// The framework implements it over the root page. All of it may sleep. What changes the table is
+/// for the owners of arenas alone, hence unsafe: the memory of others hangs on it.
 pub trait Ledger: Sync {
     /// Returns the id that the checksums of this image are keyed with.
     fn root_id(&self) -> u64;
@@ -50,7 +49,12 @@ pub trait Ledger: Sync {
     /// # Errors
     ///
     /// ENOMEM if the table cannot grow; nothing has changed then.
-    fn record(
+    ///
+    /// # Safety
+    ///
+    /// The run is preserved with this order and in no table yet, and the caller owns the arena
+    /// `owner`.
+    unsafe fn record(
         &self,
         pass: &GatePass<'_>,
         phys: Phys,
@@ -60,18 +64,34 @@ pub trait Ledger: Sync {
     ) -> Result<LedgerSlot>;
 
     /// Takes a run out of the table. Cannot fail.
-    fn erase(&self, pass: &GatePass<'_>, slot: LedgerSlot);
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the run that was recorded there, and gives `slot` up.
+    unsafe fn erase(&self, pass: &GatePass<'_>, slot: LedgerSlot);
 
     /// Takes back the runs of an arena whose user is gone: they stay preserved and recorded, and
     /// the next open of the arena, in this boot or the next kernel, finds them. Cannot fail.
-    fn close(&self, id: u32, runs: KVVec<Run>);
+    ///
+    /// # Safety
+    ///
+    /// The caller owned the arena `id` and does not use it any more; `runs` are all of its runs.
+    unsafe fn close(&self, id: u32, runs: KVVec<Run>);
 
     /// Ends an arena that has no runs left: its descriptor is free for another. Cannot fail.
-    fn retire(&self, pass: &GatePass<'_>, id: u32);
+    ///
+    /// # Safety
+    ///
+    /// The caller owned the arena `id`, which has no runs, and uses neither it nor its descriptor
+    /// any more.
+    unsafe fn retire(&self, pass: &GatePass<'_>, id: u32);
 
     /// Returns the gate that structural writers pass.
     fn gate(&self) -> &Gate;
 }
+
+/// How long a freeze waits for those who are inside, in milliseconds.
+pub const FREEZE_WAIT_MS: usize = 10_000;
 
 /// Lets structural writers (those that change arenas, areas, the dictionary) through until the
 /// framework freezes.
@@ -83,8 +103,6 @@ pub struct Gate {
     frozen: Atomic<u32>,
     #[pin]
     nr_writers: Mutex<usize>,
-    #[pin]
-    idle: CondVar,
 }
 
 /// Proof that its holder passed a [`Gate`]: while it lives, the framework does not freeze.
@@ -99,7 +117,6 @@ impl Gate {
         pin_init!(Self {
             frozen: Atomic::new(0),
             nr_writers <- new_mutex!(0, "kpreserve_gate"),
-            idle <- new_condvar!("kpreserve_gate_idle"),
         })
     }
 
@@ -117,15 +134,23 @@ impl Gate {
         Ok(GatePass { gate: self })
     }
 
-    /// Closes the gate, and returns when everybody who had passed it is done. Idempotent.
+    /// Closes the gate, and waits until everybody who had passed it is done; returns how many are
+    /// not, after [`FREEZE_WAIT_MS`]. Idempotent. May sleep.
+    ///
+    /// Waiting is a courtesy: every format is whole at any instruction, so a writer that is stuck
+    /// (in reclaim, on a dead device) does not hold up a reboot for ever.
     ///
     /// Cost: one lock, and the wait.
-    pub fn freeze(&self) {
-        let mut nr_writers = self.nr_writers.lock();
+    pub fn freeze(&self) -> usize {
         self.frozen.store(1, Release);
-        while *nr_writers > 0 {
-            self.idle.wait(&mut nr_writers);
+        for _ in 0..FREEZE_WAIT_MS {
+            // Whoever passes sees the store under the lock, or was counted under it before.
+            if *self.nr_writers.lock() == 0 {
+                return 0;
+            }
+            fsleep(Delta::from_millis(1));
         }
+        *self.nr_writers.lock()
     }
 
     /// Opens the gate again.
@@ -144,10 +169,6 @@ impl Gate {
 
 impl Drop for GatePass<'_> {
     fn drop(&mut self) {
-        let mut nr_writers = self.gate.nr_writers.lock();
-        *nr_writers -= 1;
-        if *nr_writers == 0 {
-            self.gate.idle.notify_all();
-        }
+        *self.gate.nr_writers.lock() -= 1;
     }
 }

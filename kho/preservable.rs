@@ -46,6 +46,10 @@ pub const fn assert_preservable<T: Preservable>() {
         "a preservable type has no destructor"
     );
     assert!(size_of::<T>() > 0, "a preservable type has a size");
+    assert!(
+        !T::COMPATIBLE.is_empty() && T::COMPATIBLE.len() <= 200,
+        "a compatible string has 1 to 200 bytes"
+    );
 }
 
 macro_rules! plain {
@@ -134,6 +138,7 @@ macro_rules! preservable {
             const FINGERPRINT: u64 = {
                 let hash = $crate::hash::fnv1a(0, $compatible.as_bytes());
                 let hash = $crate::hash::fnv1a_u64(hash, ::core::mem::size_of::<$name>() as u64);
+                let hash = $crate::hash::fnv1a_u64(hash, ::core::mem::align_of::<$name>() as u64);
                 $(
                     let hash = $crate::hash::fnv1a(hash, stringify!($field).as_bytes());
                     let hash = $crate::hash::fnv1a_u64(

@@ -194,7 +194,12 @@ impl PageRun<Incoming> {
     ///
     /// A [`Refusal`] if the address is not memory, is not in the window, was not preserved, was
     /// restored already, or was preserved with another order.
-    pub fn incoming(
+    ///
+    /// # Safety
+    ///
+    /// No other `PageRun` for this memory is around, or none of those that are is used but to be
+    /// dropped.
+    pub unsafe fn incoming(
         machine: &'static dyn Machine,
         phys: Phys,
         order: u8,

@@ -24,7 +24,8 @@ mod bindings {
     };
 
     extern "C" {
-        pub(super) fn kpreserve_register_reboot() -> c_int;
+        pub(super) fn kpreserve_begin_init() -> c_int;
+        pub(super) fn kpreserve_end_init(is_up: bool);
         pub(super) fn kpreserve_pin_module(module: *mut c_void);
     }
 }
@@ -35,6 +36,15 @@ mod bindings {
 ///
 /// Those of [`Framework::boot`].
 pub fn init(module: &'static ThisModule, begin_anew: bool) -> Result {
+    // SAFETY: no requirements; ended below, on each way.
+    to_result(unsafe { bindings::kpreserve_begin_init() })?;
+    let up = bring_up(module, begin_anew);
+    // SAFETY: begun above.
+    unsafe { bindings::kpreserve_end_init(up.is_ok()) };
+    up
+}
+
+fn bring_up(module: &'static ThisModule, begin_anew: bool) -> Result {
     let if_refused = if begin_anew {
         IfRefused::BeginAnew
     } else {
@@ -45,14 +55,6 @@ pub fn init(module: &'static ThisModule, begin_anew: bool) -> Result {
     // takes.
     unsafe { bindings::kpreserve_pin_module(module.as_ptr().cast()) };
     set_framework(framework);
-    // SAFETY: no requirements; the notifier finds the framework through `framework()`.
-    if let Err(error) = to_result(unsafe { bindings::kpreserve_register_reboot() }) {
-        // The image is ours by now; what is lost is that structure holds still at the very end.
-        pr_err!(
-            "no reboot notifier: {:?}; structure may change until the CPUs stop\n",
-            error
-        );
-    }
 
     let stats = framework.stats();
     pr_info!(

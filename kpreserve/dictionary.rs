@@ -43,6 +43,9 @@ const RESERVED_PREFIX: u8 = b'.';
 /// A bucket that was used and may be passed over.
 const TOMBSTONE: u64 = u64::MAX;
 
+/// How many free entries are asked whether they know a string already.
+const NR_FREE_LOOKED_AT: usize = 16;
+
 /// Buckets of a new table.
 const NR_BUCKETS_MIN: usize = 64;
 
@@ -132,23 +135,31 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if an entry on the way is damaged.
+    /// A [`Refusal`] if the name is not found, but an entry on the way is damaged, which might be
+    /// its own.
     pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
         let hash = fnv1a(0, name);
+        let mut refused = None;
         for bucket in self.probe(hash) {
             let word = self.word(bucket);
             if word == 0 {
-                return Ok(None);
+                break;
             }
             if word == TOMBSTONE {
                 continue;
             }
-            let entry = self.entry(bucket, word)?;
+            let entry = match self.entry(bucket, word) {
+                Ok(entry) => entry,
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    continue;
+                }
+            };
             if entry.hash == hash && self.string_is(entry.name_offset, entry.name_len, name) {
                 return Ok(Some(Found { entry, bucket }));
             }
         }
-        Ok(None)
+        refused.map_or(Ok(None), Err)
     }
 
     /// Returns whether the compatible string of an entry is `compatible`.
@@ -228,6 +239,7 @@ impl Dictionary {
         if let Some(word) = self.buckets.get(found.bucket) {
             let before = word.load();
             word.store(TOMBSTONE);
+            self.sweep(found.bucket);
             // A cut may have left the counter one too low.
             let nr_names = self.nr_names().saturating_sub(1);
             self.head.nr_names.store(nr_names);
@@ -254,13 +266,33 @@ impl Dictionary {
             if word == 0 || word == TOMBSTONE {
                 continue;
             }
-            let entry = self.entry(bucket, word).map_err(Refusal::report)?;
-            let free = probe(entry.hash, buckets.len())
+            // What is damaged is carried on, as near to its place as can be told.
+            let hash = self
+                .entry(bucket, word)
+                .map_or(bucket as u64, |entry| entry.hash);
+            let free = probe(hash, buckets.len())
                 .find(|&at| buckets.get(at).is_some_and(|word| word.load() == 0));
             buckets.get(free.ok_or(EINVAL)?).ok_or(EINVAL)?.store(word);
         }
         publish();
         Ok(core::mem::replace(&mut self.buckets, buckets))
+    }
+
+    /// Empties the tombstones up to `bucket`, if no chain of probes goes on behind them; each by one
+    /// store, after which the table is as good as before.
+    fn sweep(&self, bucket: usize) {
+        let mask = self.buckets.len().saturating_sub(1);
+        let mut at = bucket;
+        if self.word(at.wrapping_add(1) & mask) != 0 {
+            return;
+        }
+        for _ in 0..self.buckets.len() {
+            match self.buckets.get(at) {
+                Some(word) if word.load() == TOMBSTONE => word.store(0),
+                _ => return,
+            }
+            at = at.wrapping_sub(1) & mask;
+        }
     }
 
     fn probe(&self, hash: u64) -> impl Iterator<Item = usize> {
@@ -306,8 +338,8 @@ impl Dictionary {
             .all(|(i, byte)| self.strings.get(offset as usize + i) == Some(byte))
     }
 
-    /// Returns where a string stands; it is added, unless the entry that is replaced, or the free
-    /// one that is next, refers to the same. Strings never change, so they can be shared.
+    /// Returns where a string stands; it is added, unless the entry that is replaced, or one of the
+    /// next free ones, refers to the same. Strings never change, so they can be shared.
     fn string(
         &mut self,
         pass: &GatePass<'_>,
@@ -315,9 +347,14 @@ impl Dictionary {
         of: impl Fn(&EntrySer) -> (u32, u16),
         old: &Option<Found>,
     ) -> Result<u32> {
-        let free = self.head.free_entry.load().checked_sub(1);
-        let free = free.and_then(|index| self.entries.get(index as usize).copied());
-        for entry in [old.map(|found| found.entry), free].iter().flatten() {
+        let mut next = self.head.free_entry.load();
+        let free = (0..NR_FREE_LOOKED_AT).map_while(|_| {
+            let entry = self.entries.get(next.checked_sub(1)? as usize)?;
+            next = u64::from(entry.next_free);
+            Some(entry)
+        });
+        let old = old.as_ref().map(|found| &found.entry);
+        for entry in Iterator::chain(old.into_iter(), free) {
             let (offset, len) = of(entry);
             if self.string_is(offset, len, string) {
                 return Ok(offset);

@@ -6,6 +6,7 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 use kpreserve_kho::{
+    ledger::FREEZE_WAIT_MS,
     Arena,
     Gate,
     GatePass,
@@ -133,11 +134,18 @@ impl Framework {
         Ok(framework)
     }
 
-    /// Shuts structural writers out, and waits for those that are inside. Idempotent.
+    /// Shuts structural writers out, and waits for those that are inside, up to 10 s. Idempotent.
     ///
     /// Cost: a lock, whatever the number of objects; no allocation, no KHO call.
     pub fn freeze(&self) {
-        self.gate.freeze();
+        let nr_inside = self.gate.freeze();
+        if nr_inside > 0 {
+            pr_err!(
+                "{} writers are still inside after {} s; going on, the image is whole at any time\n",
+                nr_inside,
+                FREEZE_WAIT_MS / 1000
+            );
+        }
     }
 
     /// Lets structural writers in again: the reboot did not happen.
@@ -205,7 +213,8 @@ impl Framework {
     /// EBUSY if it is open, EINVAL if a run of it was refused, ENOMEM.
     pub(crate) fn open_arena(&'static self, id: u32) -> Result<Arena> {
         let runs = self.pool.lock().take(id)?;
-        Ok(Arena::new(self.machine, self, id, runs))
+        // SAFETY: the pool gave the runs out, which it does once until they are returned.
+        Ok(unsafe { Arena::new(self.machine, self, id, runs) })
     }
 }
 
@@ -214,7 +223,7 @@ impl Ledger for Framework {
         self.root.id()
     }
 
-    fn record(
+    unsafe fn record(
         &self,
         _pass: &GatePass<'_>,
         phys: Phys,
@@ -227,22 +236,24 @@ impl Ledger for Framework {
             .insert(self.machine, phys, order, owner, index)
     }
 
-    fn erase(&self, _pass: &GatePass<'_>, slot: LedgerSlot) {
+    unsafe fn erase(&self, _pass: &GatePass<'_>, slot: LedgerSlot) {
         self.table.lock().remove(slot);
     }
 
-    fn close(&self, id: u32, runs: KVVec<Run>) {
+    unsafe fn close(&self, id: u32, runs: KVVec<Run>) {
         self.pool.lock().close(id, runs);
     }
 
-    fn retire(&self, _pass: &GatePass<'_>, id: u32) {
-        self.pool.lock().forget(id);
-        // The framework's own arenas are emptied under the names lock, and keep their records.
+    unsafe fn retire(&self, _pass: &GatePass<'_>, id: u32) {
+        // One step for whoever opens: not between the record's end and the pool's.
+        let mut names = self.names.lock();
+        // The framework's own arenas keep their records.
         if id >= crate::abi::ARENA_FIRST {
-            if let Some(names) = &mut *self.names.lock() {
+            if let Some(names) = &mut *names {
                 names.retire_arena(id);
             }
         }
+        self.pool.lock().forget(id);
     }
 
     fn gate(&self) -> &Gate {

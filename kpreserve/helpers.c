@@ -5,16 +5,22 @@
  */
 
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/reboot.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
 
+/* Held while the framework comes up: a reboot waits for it. */
+static DEFINE_MUTEX(kpreserve_init_lock);
+
 static int kpreserve_reboot(struct notifier_block *nb, unsigned long action,
 			    void *data)
 {
+	mutex_lock(&kpreserve_init_lock);
 	kpreserve_on_reboot();
+	mutex_unlock(&kpreserve_init_lock);
 	return NOTIFY_DONE;
 }
 
@@ -39,9 +45,27 @@ void kpreserve_kick_worker(void)
 	schedule_work(&kpreserve_work);
 }
 
-int kpreserve_register_reboot(void)
+/*
+ * From here on a reboot waits: between the first run that is preserved again
+ * and the announcement of the root page, the image would not be found by the
+ * next kernel.
+ */
+int kpreserve_begin_init(void)
 {
-	return register_reboot_notifier(&kpreserve_reboot_nb);
+	int err;
+
+	mutex_lock(&kpreserve_init_lock);
+	err = register_reboot_notifier(&kpreserve_reboot_nb);
+	if (err)
+		mutex_unlock(&kpreserve_init_lock);
+	return err;
+}
+
+void kpreserve_end_init(bool is_up)
+{
+	mutex_unlock(&kpreserve_init_lock);
+	if (!is_up)
+		unregister_reboot_notifier(&kpreserve_reboot_nb);
 }
 
 /*

@@ -3,10 +3,13 @@
 #ifndef KPRESERVE_HELPERS_H
 #define KPRESERVE_HELPERS_H
 
+#include <linux/types.h>
+
 struct module;
 
 void kpreserve_kick_worker(void);
-int kpreserve_register_reboot(void);
+int kpreserve_begin_init(void);
+void kpreserve_end_init(bool is_up);
 void kpreserve_pin_module(struct module *module);
 
 /* In Rust: */

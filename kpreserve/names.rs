@@ -147,6 +147,9 @@ impl Names {
             1,
         )
         .map_err(Refusal::report)?;
+        // So that retiring an arena cannot fail.
+        let nr_free = free_arenas.len();
+        free_arenas.reserve(arenas.len() - nr_free, GFP_KERNEL)?;
         let (active, idle) = buckets_ids(framework);
         let dictionary = Dictionary::new(
             &pass,

@@ -122,7 +122,10 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
         return Err(EBUSY);
     }
     let refuse = |refusal: Refusal| refusal.report();
-    let page = PageRun::incoming(machine, phys, 0, "RootSer", phys.get()).map_err(refuse)?;
+    // SAFETY: a survey that was given up has dropped what it found; runs of others than the framework
+    // do not exist.
+    let page = unsafe { PageRun::incoming(machine, phys, 0, "RootSer", phys.get()) };
+    let page = page.map_err(refuse)?;
     let root = Root::validate(&page).map_err(refuse)?;
 
     let mut runs = KVVec::new();
@@ -209,7 +212,9 @@ fn survey_blocks(
             OWNER_TABLE.into(),
         )?;
         expect_equal("RunSer", "index", at, entry.index.into(), at)?;
-        let run = PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at)?;
+        // SAFETY: as for the root page; that no two of this survey overlap is found out before any
+        // of them is used.
+        let run = unsafe { PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at) }?;
         nr_places += run.size_bytes() / size_of::<RunSer>();
         let tag = Tag {
             owner: OWNER_TABLE,
@@ -251,7 +256,9 @@ fn survey_entries(
                     survey.refuse(entry.owner, refusal)?;
                     let at = u64::from(place);
                     let (phys, order) = (entry.phys(), entry.order());
-                    if let Ok(run) = PageRun::incoming(machine, phys, order, "RunSer", at) {
+                    // SAFETY: as for the blocks of the table.
+                    let run = unsafe { PageRun::incoming(machine, phys, order, "RunSer", at) };
+                    if let Ok(run) = run {
                         survey.carried.push(run, GFP_KERNEL)?;
                     }
                 }
@@ -281,7 +288,8 @@ fn survey_run(
         Relation::AtLeast,
         is_user,
     )?;
-    let run = PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at)?;
+    // SAFETY: as for the blocks of the table.
+    let run = unsafe { PageRun::incoming(machine, entry.phys(), entry.order(), "RunSer", at) }?;
     let tag = Tag {
         owner,
         index: entry.index,
@@ -374,8 +382,8 @@ fn keep_carried_apart(survey: &mut Survey) -> Result {
         // What is kept is apart, so the nearest is the only one that can overlap.
         let after = kept.partition_point(|other| other.start < extent.end);
         let before = after.checked_sub(1).and_then(|i| kept.get(i));
-        let is_apart = extent.start >= last_end
-            && before.is_none_or(|other| other.end <= extent.start);
+        let is_apart =
+            extent.start >= last_end && before.is_none_or(|other| other.end <= extent.start);
         if is_apart {
             last_end = extent.end;
         }

@@ -10,8 +10,8 @@
 //!   | SlabSer    | tag per slot, u8  | gap | slot 0 | slot 1 | ...              |
 //! ```
 //!
-//! A tag is odd while its slot holds a live object. It is incremented, and wraps around, when an
-//! object is published and when it is freed; the object's bytes are complete before the first, and
+//! A tag is odd while its slot holds a live object. It is incremented, and wraps around from 254 to
+//! 1, when an object is published and when it is freed (255 is kept for an object that moved); the object's bytes are complete before the first, and
 //! are zeroed after the second. So a cut at any instruction leaves a slot either live and whole, or
 //! free, and a free slot's bytes count for nothing until they have been zeroed.
 

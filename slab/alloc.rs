@@ -29,6 +29,9 @@ use crate::words::{
     Words, //
 };
 
+/// How often who cannot sleep looks into as many more, before the reserve is opened.
+const NR_ROUNDS_ATOMIC: u32 = 2;
+
 /// How many slabs are looked into before the CPU is let go for a moment: an inherited slab that turns
 /// out to be full costs a few instructions a slot.
 const NR_LOOKS_MAX: u32 = 32;
@@ -55,16 +58,19 @@ impl RawCache {
 
     #[cold]
     fn alloc_slot_slow(&'static self, flags: Flags) -> Result<Vacant> {
+        let can_sleep = flags.contains(GFP_KERNEL);
+        let mut nr_rounds = 0;
         loop {
             let nr_runs_added = self.fixed.nr_runs_added.load(Acquire);
             let mut nr_looks = NR_LOOKS_MAX;
             let grown = if let Some(start) = self.take_slot(&mut nr_looks) {
                 // SAFETY: the slot was just taken, so nobody else has it.
                 return Ok(unsafe { Vacant::new(start, self) });
-            } else if nr_looks == 0 {
+            } else if nr_looks == 0 && (can_sleep || nr_rounds < NR_ROUNDS_ATOMIC) {
                 // What was full is noted, so the search goes on behind it.
+                nr_rounds += 1;
                 continue;
-            } else if flags.contains(GFP_KERNEL) {
+            } else if can_sleep {
                 self.grow(nr_runs_added)
             } else {
                 self.want_reserve();

@@ -187,6 +187,10 @@ fn check_tag(slab: &Slab<'_>, slot: u32, tag: Tag) -> Result {
     if !found.is_live() {
         return Err(ENOENT);
     }
+    if found == Tag::FORWARD {
+        // A newer kernel moved the object.
+        return Err(EOPNOTSUPP);
+    }
     if found != tag {
         return Err(ESTALE);
     }
@@ -223,7 +227,9 @@ impl Unclaimed {
                     continue;
                 }
                 // Claimed and parked again in between, it is not incoming any more.
-                if words::clear(&incoming, slot) && slab.tag(slot).is_live() {
+                let tag = slab.tag(slot);
+                let is_object = tag.is_live() && tag != Tag::FORWARD;
+                if words::clear(&incoming, slot) && is_object {
                     if let Ok(owner) = self.cache.own(slab, slot) {
                         return Some(owner);
                     }

@@ -12,6 +12,7 @@ use kernel::sync::atomic::{
 };
 
 use kpreserve_kho::phys::run_size_bytes;
+use kpreserve_kho::sort::heap_sort;
 use kpreserve_kho::Phys;
 
 use crate::run::{
@@ -177,13 +178,6 @@ pub(crate) struct Entry {
 }
 
 impl Index {
-    /// Makes an empty index.
-    pub(crate) fn new() -> Self {
-        Self {
-            entries: KVVec::new(),
-        }
-    }
-
     /// Returns how much room an index needs that takes one entry more; `None` if this one does.
     pub(crate) fn room_wanted(&self) -> Option<usize> {
         if self.entries.len() < self.entries.capacity() {
@@ -206,6 +200,33 @@ impl Index {
         room
     }
 
+    /// Takes in the runs of an index that is being made: room for all, then one
+    /// [`append`](Self::append) each, then a [`sort`](Self::sort).
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM.
+    pub(crate) fn with_capacity(nr_entries: usize) -> Result<Self> {
+        Ok(Self {
+            entries: KVVec::with_capacity(nr_entries, GFP_KERNEL)?,
+        })
+    }
+
+    /// Adds a run anywhere.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM if there is no room.
+    pub(crate) fn append(&mut self, entry: Entry) -> Result {
+        self.entries.push(entry, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Puts the runs in order.
+    pub(crate) fn sort(&mut self) {
+        heap_sort(&mut self.entries, |a, b| a.phys < b.phys);
+    }
+
     /// Adds a run; there has to be room.
     ///
     /// # Errors
@@ -221,25 +242,20 @@ impl Index {
         // Within the capacity: allocates nothing.
         self.entries.push(entry, GFP_ATOMIC)?;
         // The last one goes to its place, each behind it one further.
-        for i in (at + 1..self.entries.len()).rev() {
-            self.swap_with_next(i - 1);
+        if let Some(behind) = self.entries.get_mut(at..) {
+            behind.rotate_right(1);
         }
         Ok(())
     }
 
     /// Takes a run out.
     pub(crate) fn remove(&mut self, phys: Phys) {
-        if let Some(at) = self.entries.iter().position(|entry| entry.phys == phys) {
-            for i in at + 1..self.entries.len() {
-                self.swap_with_next(i - 1);
-            }
+        let Ok(at) = self.entries.binary_search_by_key(&phys, |entry| entry.phys) else {
+            return;
+        };
+        if let Some(behind) = self.entries.get_mut(at..) {
+            behind.rotate_left(1);
             self.entries.pop();
-        }
-    }
-
-    fn swap_with_next(&mut self, at: usize) {
-        if let Some([one, next]) = self.entries.get_mut(at..at.saturating_add(2)) {
-            core::mem::swap(one, next);
         }
     }
 

@@ -236,6 +236,8 @@ impl RawCache {
     ///
     /// Pinned from the first step to the last: tasks spin while the place is `Dying`.
     fn condemn(&self, ground: &mut Ground, run: &RunState, place: u32) -> bool {
+        // Before the CPU is held: under PREEMPT_RT the lock may sleep.
+        let mut index = self.index.lock();
         self.machine().pin();
         let mut condemned = false;
         if run.transit(RunUse::Live, RunUse::Dying) {
@@ -248,7 +250,7 @@ impl RawCache {
                 condemned = is_empty(&held, self.geometry());
             }
             if condemned {
-                self.index.lock().remove(run.phys());
+                index.remove(run.phys());
                 run.leave();
                 ground.places.put_back(place);
             } else {
@@ -296,12 +298,9 @@ pub(crate) fn inherit(
     if run.pages.size_bytes() < geometry.slab_bytes() {
         return Err(too_small(run.pages.phys(), run.pages.order(), geometry));
     }
-    if let Some(nr_entries) = index.room_wanted() {
-        drop(index.move_into(KVVec::with_capacity(nr_entries, GFP_KERNEL)?));
-    }
     let (phys, order) = (run.pages.phys(), run.pages.order());
     let (place, words) = places.find(directory, nr_words(geometry, run.pages.size_bytes()))?;
-    index.insert(Entry { phys, order, place })?;
+    index.append(Entry { phys, order, place })?;
     let state = directory.get(place).ok_or(ENOMEM)?;
     // SAFETY: the run is the arena's, preserved, and stays until `release` has emptied the place;
     // the words are as many as it needs.

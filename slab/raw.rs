@@ -122,7 +122,8 @@ impl RawCache {
         match Parts::new(&arena, ser) {
             Ok(parts) => Ok(parts.into_init(arena)),
             Err(error) => {
-                ledger.close(id, arena.into_runs());
+                // SAFETY: the arena was the caller's, and goes away here with all of its runs.
+                unsafe { ledger.close(id, arena.into_runs()) };
                 Err(error)
             }
         }
@@ -190,8 +191,9 @@ impl RawCache {
         Tag(self.fixed.first_tag.fetch_add(2, Relaxed) as u8 & !1)
     }
 
-    pub(crate) fn note_quarantined(&self) {
-        self.fixed.nr_quarantined.fetch_add(1, Relaxed);
+    /// Counts a slab that is quarantined; returns how many there were before.
+    pub(crate) fn note_quarantined(&self) -> u32 {
+        self.fixed.nr_quarantined.fetch_add(1, Relaxed)
     }
 
     /// Counts what the cache holds. For tasks.
@@ -253,7 +255,7 @@ impl Parts {
                 first_tag: Atomic::new(machine.random_u64() as u32),
             },
             places: Places::new(),
-            index: Index::new(),
+            index: Index::with_capacity(arena.runs().len())?,
         };
         for run in arena.runs() {
             let directory = &parts.fixed.directory;
@@ -265,6 +267,7 @@ impl Parts {
                 run,
             )?;
         }
+        parts.index.sort();
         // The run that was added last is the one most likely to have free slots; the others follow
         // before the cache grows.
         let nr_places = parts.fixed.directory.nr_places();

@@ -4,23 +4,31 @@
 
 /// The tag of a slot: odd while the slot holds a live object.
 ///
-/// It goes up by one at each publish and at each free, and wraps around (256 is even, so the
-/// parity survives): a handle of an earlier object in the same slot is told from one of this, until
-/// 128 objects have come and gone.
+/// It goes up by one at each publish and at each free, and wraps around from 254 to 1: a handle of an
+/// earlier object in the same slot is told from one of this, until 127 objects have come and gone. A
+/// slab that is formatted anew, where another one stood, begins elsewhere: there the chance that an
+/// old handle is taken for a new one is 1 in 128.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tag(pub u8);
 
 impl Tag {
-    /// Returns whether the slot holds a live object.
+    /// Never given to an object: kept for a slot whose object moved to another one, which this
+    /// version knows only to leave alone. Odd, so the slot is not free.
+    pub const FORWARD: Tag = Tag(255);
+
+    /// Returns whether the slot is in use.
     #[inline]
     pub const fn is_live(self) -> bool {
         self.0 & 1 == 1
     }
 
-    /// Returns the tag after this one.
+    /// Returns the tag after this one, [`FORWARD`](Self::FORWARD) left out.
     #[inline]
     pub const fn next(self) -> Tag {
-        Tag(self.0.wrapping_add(1))
+        match self.0 {
+            254 => Tag(1),
+            tag => Tag(tag.wrapping_add(1)),
+        }
     }
 }
 

@@ -46,6 +46,9 @@ const STATE_MASK: u64 = 3;
 const LOCKED: u64 = 1 << 8;
 const EPOCH_SHIFT: u32 = 32;
 
+/// Refusals of a cache's slabs that are logged one by one.
+const NR_REPORTED_MAX: u32 = 8;
+
 /// What a touched slab is good for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Touched {
@@ -197,8 +200,16 @@ impl RawCache {
             }
         }
         words::set(&slab.full(), slab.index());
-        self.note_quarantined();
-        why.report();
+        match self.note_quarantined() {
+            0..NR_REPORTED_MAX => {
+                why.report();
+            }
+            NR_REPORTED_MAX => pr_err!(
+                "cache on arena {}: more slabs are quarantined, which are counted only\n",
+                self.owner()
+            ),
+            _ => {}
+        }
     }
 
     /// Returns the header that a slab of this cache has.

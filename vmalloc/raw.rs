@@ -127,7 +127,8 @@ impl RawArea {
             }
             Err(error) => {
                 let (ledger, id) = (arena.ledger(), arena.id());
-                ledger.close(id, arena.into_runs());
+                // SAFETY: the arena was the caller's, and goes away here with all of its runs.
+                unsafe { ledger.close(id, arena.into_runs()) };
                 Err(error)
             }
         }
@@ -244,7 +245,10 @@ impl RawArea {
         let pass = self.enter()?;
         self.truncate(0);
         self.release_runs(&pass, 0);
-        self.arena.ledger().retire(&pass, self.arena.id());
+        let (ledger, id) = (self.arena.ledger(), self.arena.id());
+        // SAFETY: the arena is ours; its runs were given back above, and `retired` keeps it and its
+        // descriptor from being used again.
+        unsafe { ledger.retire(&pass, id) };
         // INVARIANT: the record is somebody else's from here on.
         self.retired = true;
         Ok(())
@@ -257,9 +261,11 @@ impl Drop for RawArea {
             return;
         }
         let (machine, ledger, id) = (self.arena.machine(), self.arena.ledger(), self.arena.id());
-        let without_runs = Arena::new(machine, ledger, id, KVVec::new());
+        // SAFETY: the arena is ours; this one takes its place for the few lines that are left.
+        let without_runs = unsafe { Arena::new(machine, ledger, id, KVVec::new()) };
         let arena = core::mem::replace(&mut self.arena, without_runs);
-        ledger.close(id, arena.into_runs());
+        // SAFETY: the arena was ours, with all of its runs, and is not used any more.
+        unsafe { ledger.close(id, arena.into_runs()) };
     }
 }
 

@@ -6,6 +6,10 @@
 //! Until the image is announced the next kernel finds nothing, afterwards all of it; each operation
 //! was done or not; free slots are zeros when they are given out; and a further kernel finds the
 //! same.
+//!
+//! Tried against code that was broken on purpose, which all tests noticed: a bucket refers to its
+//! entry before that is written; the image is announced before its runs are preserved; a run is
+//! unpreserved before its entry is erased; old bytes of free slots stay.
 
 mod framework_common;
 

@@ -7,6 +7,18 @@
 //! errno that is documented; a line that names structure, field, what was found and what was
 //! expected; what is not concerned opens. And a kernel that opens nothing hands all of it on: with
 //! the byte mended, the one after it finds everything.
+//!
+//! Tried against code that was broken on purpose:
+//!
+//! | broken | noticed by |
+//! | --- | --- |
+//! | blocks of the run table may overlap | `a_frame_that_overlaps_itself_...`, `entries_of_the_root_page` |
+//! | what a refused entry names is not handed on | `entries_of_the_run_table` |
+//! | the length of an area is not bounded | the process ends with SIGSEGV |
+//! | the idle hash table is emptied before the other was checked | `root` |
+//! | records behind a wrong length are written over | `descriptors_of_arenas` |
+//! | the checksum of names is not compared | `a_refusal_names_...` |
+//! | the hash table grows with the counter of names | `counters_of_names_that_lie` |
 
 mod framework_common;
 

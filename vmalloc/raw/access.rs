@@ -64,8 +64,14 @@ impl RawArea {
     pub(crate) fn expect_elements<T: Preservable>(&self) -> Result {
         let () = Whole::<T>::CHECK;
         let (found, expected) = (self.stride.bytes() as u64, size_of::<T>() as u64);
-        expect_equal("ArenaSer", "stride_bytes", self.id().into(), found, expected)
-            .map_err(Refusal::report)
+        expect_equal(
+            "ArenaSer",
+            "stride_bytes",
+            self.id().into(),
+            found,
+            expected,
+        )
+        .map_err(Refusal::report)
     }
 
     /// Finds the elements from `from` on that lie in one run and below `to` and the capacity;

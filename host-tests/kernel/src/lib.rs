@@ -27,6 +27,7 @@ pub mod prelude;
 pub mod print;
 pub mod str;
 pub mod sync;
+pub mod time;
 pub mod types;
 
 #[doc(hidden)]

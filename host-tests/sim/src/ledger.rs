@@ -127,7 +127,8 @@ impl SimLedger {
         order: u8,
     ) -> Result<PageRun<Preserved>> {
         assert!(order <= MAX_ORDER && machine.probe(phys) == (Seen::Preserved { order }));
-        let run = PageRun::incoming(machine, phys, order, "SimLedger", phys.get())
+        // SAFETY: each page of the ledger is looked at once.
+        let run = unsafe { PageRun::incoming(machine, phys, order, "SimLedger", phys.get()) }
             .map_err(|refusal| refusal.report())?
             .preserve()?;
         // SAFETY: KHO keys do not overlap, and the machine reports it if they did.
@@ -178,7 +179,8 @@ impl SimLedger {
         for run in closed {
             runs.push(run, GFP_KERNEL)?;
         }
-        Ok(Arena::new(self.machine, self, id, runs))
+        // SAFETY: the runs were taken out of the ledger just now, all of them.
+        Ok(unsafe { Arena::new(self.machine, self, id, runs) })
     }
 
     /// Returns the descriptor of arena `id` as it stands in memory.
@@ -266,7 +268,7 @@ impl Ledger for SimLedger {
         ROOT_ID
     }
 
-    fn record(
+    unsafe fn record(
         &self,
         _pass: &GatePass<'_>,
         phys: Phys,
@@ -288,18 +290,18 @@ impl Ledger for SimLedger {
         Ok(LedgerSlot(slot))
     }
 
-    fn erase(&self, _pass: &GatePass<'_>, slot: LedgerSlot) {
+    unsafe fn erase(&self, _pass: &GatePass<'_>, slot: LedgerSlot) {
         self.publish(slot.0, RunSer::FREE);
         self.inner().free.push(slot.0);
     }
 
-    fn close(&self, id: u32, runs: KVVec<Run>) {
+    unsafe fn close(&self, id: u32, runs: KVVec<Run>) {
         let mut inner = self.inner();
         let before = inner.closed.insert(id, runs.into_iter().collect());
         assert!(before.is_none(), "arena {id} was closed twice");
     }
 
-    fn retire(&self, _pass: &GatePass<'_>, id: u32) {
+    unsafe fn retire(&self, _pass: &GatePass<'_>, id: u32) {
         self.inner().retired.push(id);
     }
 
