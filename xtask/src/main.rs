@@ -44,6 +44,7 @@ mod workshop;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use tally::Tally;
 
 /// Builds, boots, tests and measures kpreserve.
 #[derive(Parser)]
@@ -106,9 +107,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<tally::Closed>() => ExitCode::FAILURE,
         Err(error) => {
-            // Without a backtrace, whatever the environment says: these errors are about the machine, not about us.
-            let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
-            eprintln!("error: {}", causes.join("\n  because: "));
+            ui::complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -119,14 +118,14 @@ fn perform(task: Task) -> Result<()> {
     match task {
         Task::Demo => demo::command(&shop),
         Task::Test => {
-            // Set up first: on a fresh machine this is what can fail, and it needs no tests to have run.
-            shop.kernel()?;
+            // What can fail at once, then what fails in minutes; the kernel and what boots it last.
+            host::prepare()?;
             let mut tally = hosttest::all(shop.checkout())?;
-            tally += vmtest::all(&shop)?;
+            tally += Tally::of("the test machine", vmtest::all(&shop));
             tally.close()
         }
         Task::TestHost => hosttest::all(shop.checkout())?.close(),
-        Task::TestVm => vmtest::all(&shop)?.close(),
+        Task::TestVm => Tally::of("the test machine", vmtest::all(&shop)).close(),
         Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
         Task::Bench => bench::command(&shop),
         Task::Check => check::command(&shop),

@@ -2,8 +2,9 @@
 
 //! Counting tests of all kinds.
 
-use anyhow::{bail, Result};
-use std::ops::AddAssign;
+use crate::ui;
+use anyhow::{bail, Context, Result};
+use std::{fmt::Display, ops::AddAssign};
 
 /// How many passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,14 @@ impl Tally {
             passed: usize::from(passed),
             failed: usize::from(!passed),
         }
+    }
+
+    /// Tests that may not have run to their end: what kept them from it is printed and counts as a failure.
+    pub(crate) fn of(what: impl Display, result: Result<Self>) -> Self {
+        result.context(what.to_string()).unwrap_or_else(|error| {
+            ui::complain(&error);
+            Self::one(false)
+        })
     }
 
     /// Prints the closing line, and turns failures (and the absence of any test) into an error.

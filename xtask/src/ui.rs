@@ -20,6 +20,13 @@ pub(crate) fn say(text: impl Display) {
     eprintln!("{text}");
 }
 
+/// Prints an error with its causes, and without a backtrace, whatever the environment says: these errors are about the machine, not about
+/// us.
+pub(crate) fn complain(error: &anyhow::Error) {
+    let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+    eprintln!("error: {}", causes.join("\n  because: "));
+}
+
 /// One step of the work, shown with its elapsed time.
 pub(crate) struct Stage {
     name: String,
