@@ -460,7 +460,7 @@ fn struct_len(fields: &[(&str, usize, usize)]) -> usize {
 fn check_words(case: &str, outcome: &Outcome) {
     let refused = outcome.boot == Err(EINVAL)
         || outcome.boot == Err(EOPNOTSUPP)
-        || outcome.parts.iter().any(|part| *part == Err(EINVAL));
+        || outcome.parts.contains(&Err(EINVAL));
     if refused {
         assert!(
             !outcome.log.is_empty(),
