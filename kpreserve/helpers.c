@@ -12,13 +12,18 @@
 
 #include "helpers.h"
 
-/* Held while the framework comes up: a reboot waits for it. */
+/*
+ * Held while the framework comes up: a reboot waits for it. Taken inside the
+ * notifier chain's own lock, hence never held when the notifier is registered.
+ */
 static DEFINE_MUTEX(kpreserve_init_lock);
+static bool kpreserve_rebooting;
 
 static int kpreserve_reboot(struct notifier_block *nb, unsigned long action,
 			    void *data)
 {
 	mutex_lock(&kpreserve_init_lock);
+	kpreserve_rebooting = true;
 	kpreserve_on_reboot();
 	mutex_unlock(&kpreserve_init_lock);
 	return NOTIFY_DONE;
@@ -48,17 +53,20 @@ void kpreserve_kick_worker(void)
 /*
  * From here on a reboot waits: between the first run that is preserved again
  * and the announcement of the root page, the image would not be found by the
- * next kernel.
+ * next kernel. Nothing is begun that a reboot would overtake.
  */
 int kpreserve_begin_init(void)
 {
-	int err;
+	int err = register_reboot_notifier(&kpreserve_reboot_nb);
 
-	mutex_lock(&kpreserve_init_lock);
-	err = register_reboot_notifier(&kpreserve_reboot_nb);
 	if (err)
-		mutex_unlock(&kpreserve_init_lock);
-	return err;
+		return err;
+	mutex_lock(&kpreserve_init_lock);
+	if (!kpreserve_rebooting)
+		return 0;
+	mutex_unlock(&kpreserve_init_lock);
+	unregister_reboot_notifier(&kpreserve_reboot_nb);
+	return -EBUSY;
 }
 
 void kpreserve_end_init(bool is_up)
