@@ -103,7 +103,8 @@ impl Dictionary {
         mut buckets: PVec<SharedU64>,
     ) -> Result<Self> {
         let nr_buckets = buckets.len();
-        if nr_buckets == 0 && head.nr_names.load() == 0 {
+        // Not by the counter of names, which a cut may leave one too low.
+        if nr_buckets == 0 && entries.is_empty() {
             // New: the buckets are published all at once.
             grow_buckets(pass, &mut buckets, NR_BUCKETS_MIN)?;
         } else {
