@@ -35,6 +35,8 @@ pub struct Arena {
     node: Node,
     runs: KVVec<Run>,
     nr_pages: usize,
+    /// Above the index of each run: in a cache the last one is not the newest.
+    next_index: u32,
 }
 
 impl Arena {
@@ -51,6 +53,7 @@ impl Arena {
         runs: KVVec<Run>,
     ) -> Self {
         let nr_pages = runs.iter().map(|run| run.pages.nr_pages()).sum();
+        let next_index = runs.iter().map(|run| run.index.wrapping_add(1)).max();
         Self {
             machine,
             ledger,
@@ -58,6 +61,7 @@ impl Arena {
             node: Node::ANY,
             runs,
             nr_pages,
+            next_index: next_index.unwrap_or(0),
         }
     }
 
@@ -112,7 +116,7 @@ impl Arena {
         }
         // Room first: nothing below needs undoing for the lack of a few bytes.
         self.runs.reserve(1, GFP_KERNEL)?;
-        let index = self.runs.last().map_or(0, |run| run.index.wrapping_add(1));
+        let index = self.next_index;
 
         let pages = self.alloc(order_min, self.next_order(order_min, nr_pages_wanted))?;
         let pages = pages.preserve()?;
@@ -127,6 +131,7 @@ impl Arena {
             }
         };
         self.nr_pages += pages.nr_pages();
+        self.next_index = index.wrapping_add(1);
         let at = self.runs.len();
         self.runs.push(Run { pages, slot, index }, GFP_KERNEL)?;
         self.runs.get(at).ok_or(ENOMEM)
@@ -143,6 +148,10 @@ impl Arena {
         let Some(run) = self.runs.pop() else {
             return 0;
         };
+        // Areas number their runs without a gap.
+        if run.index.wrapping_add(1) == self.next_index {
+            self.next_index = run.index;
+        }
         self.give_back(pass, run)
     }
 

@@ -96,10 +96,10 @@ unsafe impl PageSource for Kho {
         let mut size_bytes = 0;
         // SAFETY: both pointers are to locals.
         unsafe { bindings::kpreserve_window(&mut virt_base, &mut size_bytes) };
-        // SAFETY: what physical memory there is, is mapped from `__va(0)` on, one to one, as long as the kernel
-        // runs (Documentation/arch/x86/x86_64/mm.rst: the direct map); it is below the end of the
-        // address space for each address that the architecture can have.
-        unsafe { Window::new(0, virt_base as usize, size_bytes) }
+        // SAFETY: the physical memory that there is, is mapped from `__va(0)` on, one to one, as
+        // long as the kernel runs (Documentation/arch/x86/x86_64/mm.rst: the direct map), and
+        // ends below the end of the address space, whatever address the architecture can have.
+        unsafe { Window::new(0, virt_base, size_bytes) }
     }
 
     fn alloc_run(&self, order: u8, node: Node, effort: Effort) -> Result<Phys> {
@@ -189,7 +189,7 @@ unsafe impl Handover for Kho {
     unsafe fn add_subtree(&self, name: &CStr, phys: Phys, size_bytes: usize) -> Result {
         // SAFETY: the name is a C string; the caller promises a preserved page that stays.
         to_result(unsafe {
-            bindings::kpreserve_add_subtree(name.as_ptr().cast(), phys.get(), size_bytes)
+            bindings::kpreserve_add_subtree(name.as_char_ptr(), phys.get(), size_bytes)
         })
     }
 
@@ -198,7 +198,7 @@ unsafe impl Handover for Kho {
         let mut size_bytes = 0;
         // SAFETY: the name is a C string, the pointers are to locals.
         to_result(unsafe {
-            bindings::kho_retrieve_subtree(name.as_ptr().cast(), &mut phys, &mut size_bytes)
+            bindings::kho_retrieve_subtree(name.as_char_ptr(), &mut phys, &mut size_bytes)
         })?;
         Ok((Phys::new(phys), size_bytes))
     }
