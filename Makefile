@@ -14,7 +14,7 @@ help:
 	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST, CONFIG_KEXEC_HANDOVER)'
 	@echo 'make clean      remove what was built in this checkout (cargo xtask clean --cache: the shared cache, too)'
 	@echo ''
-	@echo 'KPRESERVE_CACHE=DIR   where build root and kernel are kept (default: kpreserve in your cache directory)'
+	@echo 'KPRESERVE_CACHE=DIR   where build root and kernel are kept, a folder for this alone (default: kpreserve in your cache directory)'
 	@echo 'KPRESERVE_SERIES=7.2  another kernel series; KPRESERVE_ACCEL=tcg|kvm|auto; KPRESERVE_MIRROR=URL for debootstrap'
 	@echo 'KPRESERVE_TIMEOUT_SCALE=3  longer time limits on a slow machine'
 

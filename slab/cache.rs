@@ -170,6 +170,9 @@ impl<T: Preservable> Cache<T> {
 
     /// Frees the objects that were unclaimed when the cache was opened and still are; returns how
     /// many. Idempotent. May sleep.
+    ///
+    /// Whether something refers to them makes no difference: who reaches objects by links, when they
+    /// are needed, does not call this.
     pub fn finish(&self) -> usize {
         self.raw().finish()
     }
