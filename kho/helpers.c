@@ -12,6 +12,7 @@
 #include <linux/mmzone.h>
 #include <linux/preempt.h>
 #include <linux/random.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/vmalloc.h>
@@ -137,6 +138,26 @@ int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
 	*start = vmap(pages, n, VM_MAP, PAGE_KERNEL);
 	kvfree(pages);
 	return *start ? 0 : -ENOMEM;
+}
+
+/* Whether the current task might call every kind of reclaim itself. */
+bool kpreserve_may_reclaim(void)
+{
+	return current_gfp_context(GFP_KERNEL) == GFP_KERNEL &&
+	       !(current->flags & PF_MEMALLOC);
+}
+
+/* For debug kernels, which call it for each allocation. */
+void kpreserve_debug_alloc_context(bool can_sleep)
+{
+	WARN_ON_ONCE(in_nmi());
+	might_alloc(current_gfp_context(can_sleep ? GFP_KERNEL : GFP_NOWAIT));
+}
+
+/* For debug kernels: spin locks that interrupts do not disable are taken. */
+void kpreserve_debug_task_context(void)
+{
+	WARN_ON_ONCE(!in_task());
 }
 
 unsigned int kpreserve_nr_cpus(void)

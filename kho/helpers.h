@@ -20,6 +20,9 @@ int kpreserve_restore_run(u64 phys, unsigned int order);
 int kpreserve_add_subtree(const char *name, u64 phys, size_t size);
 int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
 		       unsigned long nr_pages, void **start);
+bool kpreserve_may_reclaim(void);
+void kpreserve_debug_alloc_context(bool can_sleep);
+void kpreserve_debug_task_context(void);
 unsigned int kpreserve_nr_cpus(void);
 unsigned int kpreserve_pin_cpu(void);
 void kpreserve_unpin_cpu(void);

@@ -4,8 +4,8 @@
 //! machine.
 //!
 //! Files in this directory may depend on `core`, `zerocopy` and the public parts of the `kernel`
-//! crate, and on nothing else; only `kho.rs` (with `helpers.c`) speaks to C. Nothing here knows a
-//! name or an object.
+//! crate, and on nothing else; only `kho.rs` and `context.rs` (with `helpers.c`) speak to C. Nothing
+//! here knows a name or an object.
 //!
 //! | file | noun |
 //! | --- | --- |
@@ -16,6 +16,7 @@
 //! | [`ledger`] | [`Ledger`], [`Run`], [`Gate`]: where runs are recorded, and who may still change structure |
 //! | [`arena`] | [`Arena`]: the runs of one owner, born preserved |
 //! | [`handle`] | [`Handle`], [`ArenaHandle`]: claim tickets |
+//! | [`context`] | who may grow, who may call at all |
 //! | [`mod@preservable`] | [`Preservable`] and the [`preservable!`] macro |
 //! | [`sort`] | [`sort::heap_sort`] |
 //! | [`refusal`], [`validate`] | what happens to bytes of the previous kernel |
@@ -28,6 +29,7 @@ extern crate pin_init as pinned_init;
 
 pub mod abi;
 pub mod arena;
+pub mod context;
 pub mod handle;
 pub mod hash;
 #[cfg(CONFIG_RUST)]
