@@ -10,6 +10,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+#include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
@@ -174,6 +175,24 @@ unsigned int kpreserve_pin_cpu(void)
 void kpreserve_unpin_cpu(void)
 {
 	preempt_enable();
+}
+
+/* A per-CPU pointer is a number outside of this file: it is in no address space of C's. */
+unsigned long kpreserve_alloc_percpu(size_t size, size_t align)
+{
+	return (__force unsigned long)__alloc_percpu(size, align);
+}
+
+void kpreserve_free_percpu(unsigned long base)
+{
+	free_percpu((__force void __percpu *)base);
+}
+
+void *kpreserve_percpu_ptr(unsigned long base, unsigned int cpu)
+{
+	if (cpu >= nr_cpu_ids || !cpu_possible(cpu))
+		return NULL;
+	return per_cpu_ptr((__force void __percpu *)base, cpu);
 }
 
 u64 kpreserve_random_u64(void)

@@ -26,6 +26,9 @@ void kpreserve_debug_task_context(void);
 unsigned int kpreserve_nr_cpus(void);
 unsigned int kpreserve_pin_cpu(void);
 void kpreserve_unpin_cpu(void);
+unsigned long kpreserve_alloc_percpu(size_t size, size_t align);
+void kpreserve_free_percpu(unsigned long base);
+void *kpreserve_percpu_ptr(unsigned long base, unsigned int cpu);
 u64 kpreserve_random_u64(void);
 
 #endif

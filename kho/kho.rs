@@ -6,6 +6,7 @@
 //! function is one call.
 
 use core::ffi::CStr;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use kernel::error::to_result;
@@ -65,6 +66,9 @@ mod bindings {
         pub(super) fn kpreserve_nr_cpus() -> c_uint;
         pub(super) fn kpreserve_pin_cpu() -> c_uint;
         pub(super) fn kpreserve_unpin_cpu();
+        pub(super) fn kpreserve_alloc_percpu(size: usize, align: usize) -> c_ulong;
+        pub(super) fn kpreserve_free_percpu(base: c_ulong);
+        pub(super) fn kpreserve_percpu_ptr(base: c_ulong, cpu: c_uint) -> *mut c_void;
         pub(super) fn kpreserve_random_u64() -> u64;
         pub(super) fn kpreserve_kick_worker();
 
@@ -204,7 +208,8 @@ unsafe impl Handover for Kho {
     }
 }
 
-impl CpuLocal for Kho {
+// SAFETY: preemption is off meanwhile; the number of a CPU is below `nr_cpu_ids`.
+unsafe impl CpuLocal for Kho {
     fn nr_cpus(&self) -> usize {
         // SAFETY: no requirements.
         unsafe { bindings::kpreserve_nr_cpus() as usize }
@@ -218,6 +223,59 @@ impl CpuLocal for Kho {
     fn unpin(&self) {
         // SAFETY: the caller pinned.
         unsafe { bindings::kpreserve_unpin_cpu() }
+    }
+}
+
+/// The values of a [`PerCpu`](crate::PerCpu), in the memory that the kernel has for such.
+///
+/// # Invariants
+///
+/// `base` is a per-CPU pointer to a `T` for each CPU that there can be.
+pub(crate) struct Values<T> {
+    base: c_ulong,
+    _values: PhantomData<T>,
+}
+
+impl<T> Values<T> {
+    pub(crate) fn new(machine: &dyn Machine, mut init: impl FnMut(usize) -> T) -> Result<Self> {
+        // SAFETY: any size and any power of two may be asked for.
+        let base = unsafe { bindings::kpreserve_alloc_percpu(size_of::<T>(), align_of::<T>()) };
+        if base == 0 {
+            return Err(ENOMEM);
+        }
+        // INVARIANT: no value can be reached before it has been written below.
+        let values = Self {
+            base,
+            _values: PhantomData,
+        };
+        for cpu in 0..machine.nr_cpus() {
+            if let Some(value) = values.of(cpu) {
+                // SAFETY: this CPU's, valid for writes, and nobody else knows of it yet.
+                unsafe { value.write(init(cpu)) };
+            }
+        }
+        Ok(values)
+    }
+
+    /// Returns the per-CPU pointer, which is no address.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *mut T {
+        core::ptr::with_exposed_provenance_mut(self.base)
+    }
+
+    pub(crate) fn of(&self, cpu: usize) -> Option<*mut T> {
+        let cpu = c_uint::try_from(cpu).ok()?;
+        // SAFETY: a per-CPU pointer, by the type invariants; the callee looks whether there is such
+        // a CPU.
+        let value = unsafe { bindings::kpreserve_percpu_ptr(self.base, cpu) };
+        NonNull::new(value.cast()).map(NonNull::as_ptr)
+    }
+}
+
+impl<T> Drop for Values<T> {
+    fn drop(&mut self) {
+        // SAFETY: a per-CPU pointer, by the type invariants, which nobody uses any more.
+        unsafe { bindings::kpreserve_free_percpu(self.base) };
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`context`] | who may grow, who may call at all |
 //! | [`mod@preservable`] | [`Preservable`] and the [`preservable!`] macro |
 //! | [`sort`] | [`sort::heap_sort`] |
+//! | [`ordered`], [`pinned`] | ordered bytes, [`Pinned`], [`PerCpu`]: what has to be inline |
 //! | [`refusal`], [`validate`] | what happens to bytes of the previous kernel |
 //! | `kho` | the seams on mainline KHO (kernel only) |
 
@@ -35,7 +36,9 @@ pub mod hash;
 #[cfg(CONFIG_RUST)]
 pub mod kho;
 pub mod ledger;
+pub mod ordered;
 pub mod phys;
+pub mod pinned;
 pub mod preservable;
 pub mod refusal;
 pub mod run;
@@ -64,6 +67,10 @@ pub use ledger::{
 pub use phys::{
     Phys,
     Window, //
+};
+pub use pinned::{
+    PerCpu,
+    Pinned, //
 };
 pub use preservable::Preservable;
 pub use refusal::Refusal;

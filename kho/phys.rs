@@ -74,8 +74,9 @@ pub const fn run_size_bytes(order: u8) -> Option<usize> {
 /// # Invariants
 ///
 /// The `size_bytes` bytes from `virt_base` on map physical memory from `phys_base` on, one to one,
-/// for as long as the machine lives; `virt_base + size_bytes` does not overflow. That a byte of
-/// the window is memory that may be touched is not part of the invariant.
+/// for as long as the machine lives; `virt_base + size_bytes` does not overflow; `virt_base` and
+/// `phys_base` are the same modulo the size of the largest run, so that what is aligned, up to there, is aligned
+/// in both. That a byte of the window is memory that may be touched is not part of the invariant.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     phys_base: u64,

@@ -178,7 +178,12 @@ pub unsafe trait Handover: Sync {
 }
 
 /// Which CPU is this?
-pub trait CpuLocal: Sync {
+///
+/// # Safety
+///
+/// [`pin`](Self::pin) returns a number below [`nr_cpus`](Self::nr_cpus). From there to [`unpin`](Self::unpin), no other task's code runs that has pinned the same
+/// CPU, other than what this one interrupts or is interrupted by; and what it did before is visible.
+pub unsafe trait CpuLocal: Sync {
     /// Returns how many CPUs there can be; the same in each call.
     fn nr_cpus(&self) -> usize;
 

@@ -74,7 +74,8 @@ impl Cpus {
     }
 }
 
-impl CpuLocal for SimMachine {
+// SAFETY: a pinned thread has its CPU for itself: `Cpus::take` waits for the one that has it.
+unsafe impl CpuLocal for SimMachine {
     fn nr_cpus(&self) -> usize {
         self.config.nr_cpus.max(1)
     }

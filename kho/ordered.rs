@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ordered accesses to bytes, without a call where that can be had.
+//!
+//! The kernel crate's `Atomic` calls a helper in C for each load and store. On x86, where an
+//! ordinary store is a release and an ordinary load an acquire, `smp_store_release()` and
+//! `smp_load_acquire()` are volatile accesses and barriers for the compiler, which Rust has as well.
+//! Elsewhere, and on the host, where the stand-in's `Atomic` tells the simulated machine of each
+//! store, they are the crate's.
+
+/// Loads a byte; what was written before the store that it sees is visible.
+///
+/// # Safety
+///
+/// `byte` is valid for reads, and accessed with the functions of this file only while others may
+/// access it.
+#[inline(always)]
+pub unsafe fn load_acquire(byte: *mut u8) -> u8 {
+    // SAFETY: says the caller.
+    unsafe { arch::load_acquire(byte) }
+}
+
+/// Stores a byte, after all that was written before.
+///
+/// # Safety
+///
+/// `byte` is valid for writes, and accessed with the functions of this file only while others may
+/// access it.
+#[inline(always)]
+pub unsafe fn store_release(byte: *mut u8, value: u8) {
+    // SAFETY: says the caller.
+    unsafe { arch::store_release(byte, value) }
+}
+
+/// What is written afterwards is not seen before what was written until here.
+#[inline(always)]
+pub fn write_barrier() {
+    arch::write_barrier();
+}
+
+#[cfg(all(CONFIG_RUST, CONFIG_X86_64))]
+mod arch {
+    use core::sync::atomic::{
+        compiler_fence,
+        Ordering, //
+    };
+
+    #[inline(always)]
+    pub(super) unsafe fn load_acquire(byte: *mut u8) -> u8 {
+        // SAFETY: valid, says the caller.
+        let value = unsafe { byte.read_volatile() };
+        compiler_fence(Ordering::Acquire);
+        value
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn store_release(byte: *mut u8, value: u8) {
+        compiler_fence(Ordering::Release);
+        // SAFETY: valid, says the caller.
+        unsafe { byte.write_volatile(value) };
+    }
+
+    #[inline(always)]
+    pub(super) fn write_barrier() {
+        compiler_fence(Ordering::SeqCst);
+    }
+}
+
+#[cfg(not(all(CONFIG_RUST, CONFIG_X86_64)))]
+mod arch {
+    use kernel::sync::atomic::{
+        Acquire,
+        Atomic,
+        Release, //
+    };
+    use kernel::sync::barrier::{
+        smp_mb,
+        Write, //
+    };
+
+    #[inline(always)]
+    pub(super) unsafe fn load_acquire(byte: *mut u8) -> u8 {
+        // SAFETY: valid, of alignment 1, and used atomically, says the caller.
+        let byte: &Atomic<i8> = unsafe { Atomic::from_ptr(byte.cast()) };
+        byte.load(Acquire) as u8
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn store_release(byte: *mut u8, value: u8) {
+        // SAFETY: valid, of alignment 1, and used atomically, says the caller.
+        let byte: &Atomic<i8> = unsafe { Atomic::from_ptr(byte.cast()) };
+        byte.store(value as i8, Release);
+    }
+
+    #[inline(always)]
+    pub(super) fn write_barrier() {
+        smp_mb(Write);
+    }
+}
