@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Taking slots and giving them back: the CPU's current word first, the occupancy words behind it.
-
-use core::ptr::NonNull;
+//! Taking slots: from the CPU's sheaf first, from the occupancy words behind it.
 
 use kernel::alloc::Flags;
 use kernel::prelude::*;
@@ -11,18 +9,17 @@ use kernel::sync::atomic::{
     Relaxed, //
 };
 
-use crate::cpu::Current;
 use crate::owner::Vacant;
 use crate::raw::RawCache;
 use crate::run::{
     RunRef,
     RunUse, //
 };
-use crate::slots::{
-    Slab,
-    SlabMemory, //
+use crate::sheaf::{
+    FreeSlot,
+    Sheaf, //
 };
-use crate::touch::freed_twice;
+use crate::slots::Slab;
 use crate::words::{
     self,
     Taken,
@@ -48,24 +45,39 @@ impl RawCache {
     /// frozen, so that the cache may not grow.
     #[inline]
     pub fn alloc_slot(&'static self, flags: Flags) -> Result<Vacant> {
-        let mut nr_looks = NR_LOOKS_MAX;
-        match self.take_slot(&mut nr_looks) {
-            // SAFETY: the slot was just taken, so nobody else has it.
-            Some(start) => Ok(unsafe { Vacant::new(start, self) }),
+        match self.pop() {
+            Some(free) => Ok(Vacant::new(free, self)),
             None => self.alloc_slot_slow(flags),
         }
     }
 
+    /// Takes a slot out of this CPU's main row.
+    #[inline(always)]
+    pub(crate) fn pop(&self) -> Option<FreeSlot> {
+        let mut here = self.cpus().enter(self.machine())?;
+        // Left on each way apart, so that nothing has to be told from the other afterwards.
+        match here.sheaf().pop() {
+            Some(free) => {
+                drop(here);
+                Some(free)
+            }
+            None => {
+                drop(here);
+                None
+            }
+        }
+    }
+
     #[cold]
-    fn alloc_slot_slow(&'static self, flags: Flags) -> Result<Vacant> {
+    #[inline(never)]
+    pub(crate) fn alloc_slot_slow(&'static self, flags: Flags) -> Result<Vacant> {
         let can_sleep = flags.contains(GFP_KERNEL);
         let mut nr_rounds = 0;
         loop {
             let nr_runs_added = self.fixed.nr_runs_added.load(Acquire);
             let mut nr_looks = NR_LOOKS_MAX;
-            let grown = if let Some(start) = self.take_slot(&mut nr_looks) {
-                // SAFETY: the slot was just taken, so nobody else has it.
-                return Ok(unsafe { Vacant::new(start, self) });
+            let grown = if let Some(free) = self.take_slot(&mut nr_looks) {
+                return Ok(Vacant::new(free, self));
             } else if nr_looks == 0 && (can_sleep || nr_rounds < NR_ROUNDS_ATOMIC) {
                 // What was full is noted, so the search goes on behind it.
                 nr_rounds += 1;
@@ -84,38 +96,34 @@ impl RawCache {
         }
     }
 
-    /// Takes a slot from what is there: its address. `nr_looks` slabs may be looked into; if none
-    /// are left over, there may be more.
-    #[inline]
-    fn take_slot(&self, nr_looks: &mut u32) -> Option<NonNull<u8>> {
-        let taken = self.cpus().with(self.machine(), |current| {
-            match current.pop(self.geometry()) {
-                Some(start) => Some(start),
-                None => self.refill(current, nr_looks),
-            }
-        });
-        match taken {
-            Some(start) => start,
+    /// Takes a slot from what is there. `nr_looks` slabs may be looked into; if none are left over,
+    /// there may be more.
+    fn take_slot(&self, nr_looks: &mut u32) -> Option<FreeSlot> {
+        match self.cpus().enter(self.machine()) {
+            Some(mut here) => match here.sheaf().pop_any() {
+                Some(free) => Some(free),
+                None => self.refill(here.sheaf(), nr_looks),
+            },
             None => self.take_nested(nr_looks),
         }
     }
 
-    #[cold]
-    fn refill(&self, current: &mut Current, nr_looks: &mut u32) -> Option<NonNull<u8>> {
-        self.find(nr_looks, |slab, taken| {
-            current.install(slab, taken);
-            current.pop(self.geometry())
+    fn refill(&self, sheaf: &mut Sheaf, nr_looks: &mut u32) -> Option<FreeSlot> {
+        self.find(nr_looks, |slab, mut taken| {
+            sheaf.fill(slab, &mut taken);
+            self.give_taken(slab, taken);
+            sheaf.pop()
         })
     }
 
-    /// In an interrupt of somebody who works on the current word: one slot, the rest of its word
-    /// goes back at once.
+    /// In an interrupt of somebody who works on the sheaf: one slot, the rest of its word goes back
+    /// at once.
     #[cold]
-    fn take_nested(&self, nr_looks: &mut u32) -> Option<NonNull<u8>> {
+    fn take_nested(&self, nr_looks: &mut u32) -> Option<FreeSlot> {
         self.find(nr_looks, |slab, mut taken| {
             let slot = taken.pop()?;
             self.give_taken(slab, taken);
-            slab.slot(slot)
+            slab.free_slot(slot)
         })
     }
 
@@ -123,8 +131,8 @@ impl RawCache {
     fn find(
         &self,
         nr_looks: &mut u32,
-        mut found: impl FnMut(&Slab<'_>, Taken) -> Option<NonNull<u8>>,
-    ) -> Option<NonNull<u8>> {
+        mut found: impl FnMut(&Slab<'_>, Taken) -> Option<FreeSlot>,
+    ) -> Option<FreeSlot> {
         let nr_places = self.fixed.directory.nr_places();
         let from = self.fixed.cursor.load(Relaxed).min(nr_places);
         for place in Iterator::chain(from..nr_places, 0..from) {
@@ -152,8 +160,8 @@ impl RawCache {
         &self,
         run: &RunRef<'_>,
         nr_looks: &mut u32,
-        found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<NonNull<u8>>,
-    ) -> Option<NonNull<u8>> {
+        found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<FreeSlot>,
+    ) -> Option<FreeSlot> {
         let nr_slabs = run.nr_slabs(self.geometry());
         let full = run.slab(0, self.geometry())?.full();
         for word in 0..full.len() {
@@ -172,84 +180,13 @@ impl RawCache {
                 if let Some(taken) = take_any(&slab) {
                     return found(&slab, taken);
                 }
-                note_full(&slab);
+                words::note_full(&slab.full(), slab.index(), &slab.occupancy());
             }
         }
         None
-    }
-
-    /// Gives a slot back that is zeros already; the caller owned it.
-    #[inline]
-    pub(crate) fn give_slot(&self, slab: &SlabMemory<'_>, start: NonNull<u8>, slot: u32) {
-        let address = start.as_ptr().expose_provenance();
-        let put = self
-            .cpus()
-            .with(self.machine(), |current| current.put(address, slot));
-        match put {
-            Some(Ok(true)) => {}
-            // It is in the current word, so it was given back already.
-            Some(Err(_)) => self.give_slot_slow(slab, start, slot, true),
-            _ => self.give_slot_slow(slab, start, slot, false),
-        }
-    }
-
-    #[cold]
-    fn give_slot_slow(
-        &self,
-        memory: &SlabMemory<'_>,
-        start: NonNull<u8>,
-        slot: u32,
-        given_twice: bool,
-    ) {
-        let place = memory.noted_place();
-        let slab = self.window().phys(start).and_then(|phys| {
-            let run = self.fixed.directory.get(place)?;
-            // SAFETY: the caller owned the slot at `phys`, and its bit is still set; nothing but
-            // the words is used once it is cleared.
-            unsafe { run.slab_of_owner(place, phys, self.geometry()) }
-        });
-        match slab {
-            Some(slab) if given_twice => self.quarantine(&slab, freed_twice(&slab, slot)),
-            Some(slab) => self.give_taken(&slab, Taken::of_slot(slot)),
-            None => {}
-        }
-    }
-
-    /// Gives taken slots back to their slab.
-    fn give_taken(&self, slab: &Slab<'_>, taken: Taken) {
-        if taken.is_empty() || self.is_quarantined(slab) {
-            // What a quarantined slab has is not given out again.
-            return;
-        }
-        let first = taken.word() * 64;
-        if words::give_back(&slab.occupancy(), taken).is_err() {
-            self.quarantine(slab, freed_twice(slab, first));
-            return;
-        }
-        // After the slots, with a full barrier in between; `note_full` does the reverse.
-        if words::test(&slab.full(), slab.index()) {
-            words::clear(&slab.full(), slab.index());
-            if slab.place() < self.fixed.cursor.load(Relaxed) {
-                self.fixed.cursor.store(slab.place(), Relaxed);
-            }
-        }
     }
 }
 
 fn take_any(slab: &Slab<'_>) -> Option<Taken> {
     (0..slab.geometry().nr_words()).find_map(|word| words::take(&slab.occupancy(), word))
-}
-
-/// Notes that a slab is full, unless a slot has been given back meanwhile.
-fn note_full(slab: &Slab<'_>) {
-    words::set(&slab.full(), slab.index());
-    let occupancy = slab.occupancy();
-    let is_full = (0..occupancy.len()).all(|word| {
-        occupancy
-            .get(word)
-            .is_none_or(|bits| bits.load(Relaxed) == u64::MAX)
-    });
-    if !is_full {
-        words::clear(&slab.full(), slab.index());
-    }
 }

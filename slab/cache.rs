@@ -17,7 +17,10 @@ use kpreserve_kho::{
 };
 
 use crate::claim;
-use crate::owner::Slot;
+use crate::owner::{
+    Slot,
+    Vacant, //
+};
 use crate::preserved::Preserved;
 use crate::raw::{
     Opened,
@@ -111,7 +114,10 @@ impl<T: Preservable> Cache<T> {
     where
         Error: From<E>,
     {
-        let vacant = self.raw().alloc_slot(flags)?;
+        let vacant = match self.raw().pop() {
+            Some(free) => Vacant::new(free, self.raw()),
+            None => self.raw().alloc_slot_slow(flags)?,
+        };
         // SAFETY: the slot is big enough and aligned for a `T` (type invariants), and nobody
         // else's; what a failed initialiser leaves is zeroed when `vacant` is dropped.
         unsafe { init.__init(vacant.as_ptr().cast::<T>()) }?;

@@ -48,16 +48,18 @@ const RECIPROCAL_SHIFT: u32 = 44;
 /// # Invariants
 ///
 /// - `1 <= nr_slots`; `slab_order <= MAX_ORDER`; the stride is a multiple of 8 and not 0;
-///   `first_slot` is a multiple of 8.
+///   `first_slot` is a multiple of 8, and fits into 16 bits.
 /// - `HEADER_BYTES + nr_slots <= first_slot`, and `first_slot + nr_slots * stride <=
 ///   slab_bytes()`: header, tags and slots do not overlap and lie inside the slab.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Geometry {
     stride_bytes: u32,
     nr_slots: u32,
-    first_slot: u16,
+    first_slot: usize,
     slab_order: u8,
     reciprocal: u64,
+    /// The bits of an address that say where it is in its slab.
+    offset_mask: usize,
 }
 
 impl Geometry {
@@ -156,15 +158,10 @@ impl Geometry {
         }
         // INVARIANT: the loop above ended where tags and slots fit; aligning the first slot was
         // undone unless they still did.
-        Some(Self::new(
-            stride as u32,
-            nr_slots as u32,
-            first_slot as u16,
-            order,
-        ))
+        Some(Self::new(stride as u32, nr_slots as u32, first_slot, order))
     }
 
-    const fn new(stride_bytes: u32, nr_slots: u32, first_slot: u16, slab_order: u8) -> Self {
+    const fn new(stride_bytes: u32, nr_slots: u32, first_slot: usize, slab_order: u8) -> Self {
         Self {
             stride_bytes,
             nr_slots,
@@ -174,7 +171,15 @@ impl Geometry {
                 Some(quotient) => quotient + 1,
                 None => 0,
             },
+            offset_mask: (PAGE_SIZE_BYTES << slab_order) - 1,
         }
+    }
+
+    /// Returns how far into its slab an address is, in bytes. Slabs are aligned to their size, as
+    /// physical addresses and, by the invariants of the window, as virtual ones.
+    #[inline(always)]
+    pub(crate) const fn offset_of(&self, address: usize) -> usize {
+        address & self.offset_mask
     }
 
     /// Takes the layout that an arena's descriptor, perhaps of the previous kernel, asks for.
@@ -237,7 +242,7 @@ impl Geometry {
         Ok(Self::new(
             ser.stride_bytes,
             ser.nr_slots,
-            ser.first_slot,
+            ser.first_slot as usize,
             ser.slab_order,
         ))
     }
@@ -246,7 +251,7 @@ impl Geometry {
     pub fn fill(&self, ser: &mut ArenaSer) {
         ser.stride_bytes = self.stride_bytes;
         ser.nr_slots = self.nr_slots;
-        ser.first_slot = self.first_slot;
+        ser.first_slot = self.first_slot as u16;
         ser.slab_order = self.slab_order;
     }
 
@@ -265,7 +270,7 @@ impl Geometry {
     /// Returns the offset of the first slot in its slab, in bytes.
     #[inline]
     pub const fn first_slot(&self) -> usize {
-        self.first_slot as usize
+        self.first_slot
     }
 
     /// Returns the order of a slab.
@@ -302,13 +307,13 @@ impl Geometry {
         if slot >= self.nr_slots {
             return None;
         }
-        Some(self.first_slot as usize + slot as usize * self.stride_bytes as usize)
+        Some(self.first_slot + slot as usize * self.stride_bytes as usize)
     }
 
     /// Returns which slot begins at `offset` bytes into a slab; `None` if none does.
     #[inline]
     pub const fn slot_at(&self, offset: usize) -> Option<u32> {
-        let Some(within) = offset.checked_sub(self.first_slot as usize) else {
+        let Some(within) = offset.checked_sub(self.first_slot) else {
             return None;
         };
         if within >= self.slab_bytes() {
@@ -319,6 +324,14 @@ impl Geometry {
             return None;
         }
         Some(slot)
+    }
+
+    /// Returns the number of the slot that holds what is `offset` bytes into a slab, where the caller
+    /// knows that there is a slot.
+    #[inline(always)]
+    pub(crate) const fn slot_of(&self, offset: usize) -> usize {
+        let within = offset.wrapping_sub(self.first_slot);
+        ((within as u64).wrapping_mul(self.reciprocal) >> RECIPROCAL_SHIFT) as usize
     }
 
     /// Returns how many slabs there are in `run_bytes`, a power of two.
@@ -333,7 +346,7 @@ impl Geometry {
         size_of::<T>() <= self.stride_bytes as usize
             && align <= PAGE_SIZE_BYTES
             && self.stride_bytes as usize & (align - 1) == 0
-            && self.first_slot as usize & (align - 1) == 0
+            && self.first_slot & (align - 1) == 0
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Files in this directory may depend on the public parts of `kpreserve_kho` and the safe parts of
 //! the `kernel` crate, and on nothing else; not on bindings, areas or names. Memory is touched in
-//! `slots.rs` (slabs), `run.rs` and `directory.rs` (words and places), `cpu.rs` (current words),
+//! `slots.rs` (slabs), `run.rs` and `directory.rs` (words and places), `sheaf.rs` (sheaves),
 //! `owner.rs` and `preserved.rs` (owners); the rest asks them.
 //!
 //! | file | noun |
@@ -17,10 +17,11 @@
 //! | `slots` | the memory of a slab: header, tags, slots |
 //! | `run` | what this boot knows of a run |
 //! | `directory` | the runs of a cache, by place and by address |
-//! | `cpu` | the current word of each CPU |
+//! | `sheaf` | the sheaves of each CPU |
 //! | `touch`, `validate` | taking a slab into use; quarantine |
 //! | [`raw`] | [`RawCache`]: a cache without its type |
-//! | `alloc`, `grow` | allocation; growth, reserve, worker |
+//! | `alloc`, `free` | taking slots, giving them back |
+//! | `grow` | growth, reserve, worker |
 //! | [`claim`] | from a handle to an owner; what nobody claims |
 //! | [`cache`], [`preserved`] | [`Cache`], [`Preserved`]: the typed face |
 //!
@@ -39,14 +40,15 @@ pub mod abi;
 mod alloc;
 pub mod cache;
 pub mod claim;
-mod cpu;
 mod directory;
+mod free;
 pub mod geometry;
 mod grow;
 pub mod owner;
 pub mod preserved;
 pub mod raw;
 mod run;
+mod sheaf;
 mod slots;
 pub mod tag;
 mod touch;

@@ -10,10 +10,13 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
+use kpreserve_kho::ordered::write_barrier;
 use kpreserve_kho::Handle;
 
+use crate::abi::HEADER_BYTES;
 use crate::raw::RawCache;
-use crate::slots::SlabMemory;
+use crate::sheaf::FreeSlot;
+use crate::tag::Tag;
 
 /// A slot that was taken and holds nothing yet: all zeros, and free to the next kernel.
 ///
@@ -21,10 +24,11 @@ use crate::slots::SlabMemory;
 ///
 /// # Invariants
 ///
-/// `start` is the start of a slot of `cache`, its tag is even, and this value is its only owner.
+/// The slot is of `cache`, its tag is even, and this value is its only owner.
 #[must_use = "a slot that is not published is given back"]
 pub struct Vacant {
     start: NonNull<u8>,
+    tag: NonNull<u8>,
     cache: &'static RawCache,
 }
 
@@ -50,15 +54,15 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Vacant {
-    /// Makes an owner.
-    ///
-    /// # Safety
-    ///
-    /// As the type invariants say.
-    #[inline]
-    pub(crate) unsafe fn new(start: NonNull<u8>, cache: &'static RawCache) -> Self {
-        // INVARIANT: by the safety requirements.
-        Self { start, cache }
+    /// Makes an owner of a slot of `cache`.
+    #[inline(always)]
+    pub(crate) fn new(free: FreeSlot, cache: &'static RawCache) -> Self {
+        // INVARIANT: by those of `FreeSlot`.
+        Self {
+            start: free.start,
+            tag: free.tag,
+            cache,
+        }
     }
 
     /// Returns where the slot is: `stride_bytes` bytes, zeros, the owner's to write.
@@ -72,20 +76,22 @@ impl Vacant {
     #[inline]
     pub fn publish(self) -> Slot {
         let vacant = ManuallyDrop::new(self);
-        let (start, cache) = (vacant.start, vacant.cache);
-        // SAFETY: by the type invariants, this is an owner of a slot of the cache.
-        if let Some((slab, slot)) = unsafe { memory_of(start, cache) } {
-            slab.set_tag(slot, slab.tag(slot).next());
-        }
+        // SAFETY: the tag of a slot that this value owns.
+        let tag = unsafe { Tag::load(vacant.tag) };
+        // SAFETY: as above.
+        unsafe { tag.next().store(vacant.tag) };
         // INVARIANT: the tag was even, so now it is odd.
-        Slot { start, cache }
+        Slot {
+            start: vacant.start,
+            cache: vacant.cache,
+        }
     }
 }
 
 impl Drop for Vacant {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants, this is an owner of a slot of the cache; it ends here.
-        unsafe { give(self.start, self.cache) };
+        // SAFETY: by the type invariants, the slot is this value's, which ends here.
+        unsafe { give(self.start, self.tag, self.cache, 0) };
     }
 }
 
@@ -113,17 +119,26 @@ impl Slot {
         self.cache
     }
 
+    /// Returns where the tag of the slot is.
+    #[inline(always)]
+    fn tag(&self) -> NonNull<u8> {
+        let geometry = self.cache.geometry();
+        let offset = geometry.offset_of(self.start.addr().get());
+        // SAFETY: the slot is `offset` bytes into its slab, which is inside one run.
+        let base = unsafe { self.start.sub(offset) };
+        // SAFETY: tags follow the header, one a slot; by the type invariants there is a slot.
+        unsafe { base.add(HEADER_BYTES + geometry.slot_of(offset)) }
+    }
+
     /// Returns the handle of the object, as a number; it can be claimed once the object is parked,
     /// or in the next kernel.
     pub fn handle(&self) -> u64 {
-        // SAFETY: by the type invariants, this is an owner of a slot of the cache.
-        let memory = unsafe { memory_of(self.start, self.cache) };
-        match (memory, self.cache.window().phys(self.start)) {
-            (Some((slab, slot)), Some(phys)) => {
-                Handle::<()>::new(phys, slab.tag(slot).0).into_raw()
-            }
+        // SAFETY: the tag of a slot that this value owns.
+        let tag = unsafe { Tag::load(self.tag()) };
+        match self.cache.window().phys(self.start) {
+            Some(phys) => Handle::<()>::new(phys, tag.0).into_raw(),
             // By the type invariants, never.
-            _ => 0,
+            None => 0,
         }
     }
 
@@ -147,57 +162,67 @@ impl Slot {
     /// context.
     #[inline]
     pub fn free(self) {
-        drop(self);
+        self.free_sized(0);
+    }
+
+    /// Frees the object, of `size_bytes`, which is a constant, or 0 if not known.
+    #[inline(always)]
+    pub(crate) fn free_sized(self, size_bytes: usize) {
+        let slot = ManuallyDrop::new(self);
+        let at = slot.tag();
+        // SAFETY: the tag of a slot that this value owns.
+        let tag = unsafe { Tag::load(at) };
+        // Retract first: no live tag ever stands on zeroed bytes.
+        // SAFETY: as above.
+        unsafe { tag.retracted().store(at) };
+        // SAFETY: by the type invariants, the slot is this value's, which ends here.
+        unsafe { give(slot.start, at, slot.cache, size_bytes) };
     }
 }
 
 impl Drop for Slot {
-    #[inline]
     fn drop(&mut self) {
-        // SAFETY: by the type invariants, this is an owner of a slot of the cache.
-        let Some((slab, slot)) = (unsafe { memory_of(self.start, self.cache) }) else {
-            return;
-        };
-        let tag = slab.tag(slot);
-        if tag.is_live() {
-            // Retract first: no live tag ever stands on zeroed bytes.
-            slab.set_tag(slot, tag.next());
-        }
-        // SAFETY: as above; the ownership ends here.
-        unsafe { give(self.start, self.cache) };
+        // SAFETY: as the invariants of `self`, which is not used again.
+        let slot = unsafe { Slot::new(self.start, self.cache) };
+        slot.free_sized(0);
     }
 }
 
-/// Returns the slab of a slot, and the slot's number.
+/// Up to here, zeroing is a row of stores, if the size is a constant.
+const SIZE_INLINE_MAX_BYTES: usize = 128;
+
+/// Zeroes a slot whose tag is even, and gives it back. `size_bytes` is the size of the objects, if it
+/// is a constant, or 0.
 ///
 /// # Safety
 ///
-/// The caller owns the slot at `start`, of `cache`, and uses the memory only as long.
-#[inline]
-unsafe fn memory_of(
-    start: NonNull<u8>,
-    cache: &'static RawCache,
-) -> Option<(SlabMemory<'static>, u32)> {
-    let geometry = cache.geometry();
-    // Slabs are aligned to their size, as physical addresses.
-    let offset = cache.window().phys(start)?.get() as usize & (geometry.slab_bytes() - 1);
-    let slot = geometry.slot_at(offset)?;
-    // SAFETY: the slot is `offset` bytes into its slab, which is inside one run.
-    let base = unsafe { start.sub(offset) };
-    // SAFETY: a run that has an owner stays.
-    Some((unsafe { SlabMemory::new(geometry, base) }, slot))
+/// The caller owns the slot at `start`, of `cache`, and not any more; its tag is at `tag`.
+#[inline(always)]
+unsafe fn give(start: NonNull<u8>, tag: NonNull<u8>, cache: &'static RawCache, size_bytes: usize) {
+    // Retracted first, then zeroed, for whoever finds the slot after a cut.
+    write_barrier();
+    let rounded = size_bytes.next_multiple_of(8);
+    // INVARIANT: the tag is even, the slot nobody else's.
+    let free = FreeSlot { start, tag };
+    if size_bytes == 0
+        || rounded > SIZE_INLINE_MAX_BYTES
+        || rounded != cache.geometry().stride_bytes()
+    {
+        return zero_and_push(free, cache);
+    }
+    // SAFETY: a whole slot, which the caller owns.
+    unsafe { start.as_ptr().write_bytes(0, rounded) };
+    cache.push(free);
 }
 
-/// Zeroes a slot whose tag is even, and gives it back.
-///
-/// # Safety
-///
-/// The caller owns the slot at `start`, of `cache`, and not any more.
-#[inline]
-unsafe fn give(start: NonNull<u8>, cache: &'static RawCache) {
-    // SAFETY: says the caller.
-    if let Some((slab, slot)) = unsafe { memory_of(start, cache) } {
-        slab.zero_slot(slot);
-        cache.give_slot(&slab, start, slot);
-    }
+/// The same for a slot of any size.
+#[inline(never)]
+fn zero_and_push(free: FreeSlot, cache: &'static RawCache) {
+    // SAFETY: a whole slot, by the type invariants of `free` the caller's.
+    unsafe {
+        free.start
+            .as_ptr()
+            .write_bytes(0, cache.geometry().stride_bytes())
+    };
+    cache.push(free);
 }

@@ -3,6 +3,7 @@
 //! An object that is preserved, and owned.
 
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::{
     Deref,
     DerefMut, //
@@ -26,7 +27,7 @@ use crate::owner::Slot;
 ///
 /// The slot is of a cache whose slots hold a `T`, and holds one.
 pub struct Preserved<T: Preservable> {
-    slot: Slot,
+    slot: ManuallyDrop<Slot>,
     _object: PhantomData<T>,
 }
 
@@ -46,7 +47,7 @@ impl<T: Preservable> Preserved<T> {
     pub(crate) unsafe fn from_slot(slot: Slot) -> Self {
         // INVARIANT: any bytes are a `T`; the rest says the caller.
         Self {
-            slot,
+            slot: ManuallyDrop::new(slot),
             _object: PhantomData,
         }
     }
@@ -59,7 +60,23 @@ impl<T: Preservable> Preserved<T> {
 
     /// Gives up the ownership without freeing. For tasks.
     pub fn park(self) -> Handle<T> {
-        Handle::from_raw(self.slot.park())
+        Handle::from_raw(self.into_slot().park())
+    }
+
+    #[inline(always)]
+    fn into_slot(self) -> Slot {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, nor dropped.
+        unsafe { ManuallyDrop::take(&mut this.slot) }
+    }
+}
+
+impl<T: Preservable> Drop for Preserved<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this value is not used again.
+        let slot = unsafe { ManuallyDrop::take(&mut self.slot) };
+        slot.free_sized(size_of::<T>());
     }
 }
 

@@ -33,7 +33,6 @@ use kpreserve_kho::{
     Window, //
 };
 
-use crate::cpu::Cpus;
 use crate::directory::{
     Directory,
     Index,
@@ -41,6 +40,7 @@ use crate::directory::{
 };
 use crate::geometry::Geometry;
 use crate::grow::inherit;
+use crate::sheaf::Cpus;
 use crate::tag::Tag;
 
 /// A slab cache of objects of one size, all of whose memory survives a kexec.
@@ -243,7 +243,7 @@ impl Parts {
                 ledger,
                 owner: arena.id(),
                 root_id: ledger.root_id(),
-                cpus: Cpus::new(machine)?,
+                cpus: Cpus::new(machine, geometry.stride_bytes())?,
                 directory: Directory::new(),
                 cursor: Atomic::new(0),
                 nr_runs_added: Atomic::new(0),

@@ -11,10 +11,6 @@ use kernel::sync::atomic::{
     Relaxed,
     Release, //
 };
-use kernel::sync::barrier::{
-    smp_mb,
-    Write, //
-};
 
 use kpreserve_kho::Phys;
 
@@ -28,6 +24,7 @@ use crate::run::{
     MemWords,
     RunWords, //
 };
+use crate::sheaf::FreeSlot;
 use crate::tag::{
     live_bits,
     Tag, //
@@ -217,32 +214,32 @@ impl<'a> SlabMemory<'a> {
         self.magic_word().store(magic, Release);
     }
 
-    fn tag_word(&self, slot: u32) -> Option<&'a Atomic<i8>> {
+    /// Returns where the tag of a slot is; `None` if there is no such slot.
+    fn tag_at(&self, slot: u32) -> Option<NonNull<u8>> {
         if slot >= self.geometry.nr_slots() {
             return None;
         }
         // SAFETY: tags follow the header, one a slot; the geometry keeps them inside the slab.
-        let tag = unsafe { self.base.add(HEADER_BYTES + slot as usize) };
-        // SAFETY: valid, of alignment 1, and used atomically, by the type invariants.
-        Some(unsafe { Atomic::from_ptr(tag.as_ptr().cast()) })
+        Some(unsafe { self.base.add(HEADER_BYTES + slot as usize) })
     }
 
     /// Returns the tag of a slot (0 if there is no such slot); the bytes of the object that it was
     /// published with are visible.
-    #[inline]
     pub(crate) fn tag(&self, slot: u32) -> Tag {
-        match self.tag_word(slot) {
-            Some(tag) => Tag(tag.load(Acquire) as u8),
+        match self.tag_at(slot) {
+            // SAFETY: valid and used atomically, by the type invariants.
+            Some(tag) => unsafe { Tag::load(tag) },
             None => Tag(0),
         }
     }
 
-    /// Sets the tag of a slot, after all that was written before. For its owner.
-    #[inline]
-    pub(crate) fn set_tag(&self, slot: u32, tag: Tag) {
-        if let Some(word) = self.tag_word(slot) {
-            word.store(tag.0 as i8, Release);
-        }
+    /// Makes the owner of a slot that the caller has taken, and has to itself.
+    pub(crate) fn free_slot(&self, slot: u32) -> Option<FreeSlot> {
+        // INVARIANT: of the same slot; its tag is even, as that of each slot that can be taken.
+        Some(FreeSlot {
+            start: self.slot(slot)?,
+            tag: self.tag_at(slot)?,
+        })
     }
 
     /// Returns a bit for each of the 64 slots from `word * 64` on: whether the tag is odd. For who
@@ -271,18 +268,6 @@ impl<'a> SlabMemory<'a> {
         let offset = self.geometry.slot_offset(slot)?;
         // SAFETY: slots lie inside the slab (invariants of `Geometry`).
         Some(unsafe { self.base.add(offset) })
-    }
-
-    /// Zeroes the bytes of a slot, after the tag was set. For its owner.
-    #[inline]
-    pub(crate) fn zero_slot(&self, slot: u32) {
-        if let Some(start) = self.slot(slot) {
-            // Retracted first, then zeroed, for whoever finds the slot after a cut. A barrier of
-            // the compiler, on x86.
-            smp_mb(Write);
-            // SAFETY: a whole slot, inside the slab; the caller owns it.
-            unsafe { start.as_ptr().write_bytes(0, self.geometry.stride_bytes()) };
-        }
     }
 
     /// Makes sure that a free slot is all zeros: it may not be when the last kernel was stopped

@@ -2,6 +2,10 @@
 
 //! What a slot's tag says.
 
+use core::ptr::NonNull;
+
+use kpreserve_kho::ordered;
+
 /// The tag of a slot: odd while the slot holds a live object.
 ///
 /// It goes up by one at each publish and at each free, and wraps around from 254 to 1: a handle of an
@@ -16,6 +20,28 @@ impl Tag {
     /// version knows only to leave alone. Odd, so the slot is not free.
     pub const FORWARD: Tag = Tag(255);
 
+    /// Reads a tag; what was written before it was stored is visible.
+    ///
+    /// # Safety
+    ///
+    /// `at` is where the tag of a slot stands, in a slab whose run stays meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn load(at: NonNull<u8>) -> Tag {
+        // SAFETY: valid, and accessed here and in `store` only, says the caller.
+        Tag(unsafe { ordered::load_acquire(at.as_ptr()) })
+    }
+
+    /// Writes a tag, after all that was written before.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load); and the caller owns the slot.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, at: NonNull<u8>) {
+        // SAFETY: valid, and accessed here and in `load` only, says the caller.
+        unsafe { ordered::store_release(at.as_ptr(), self.0) };
+    }
+
     /// Returns whether the slot is in use.
     #[inline]
     pub const fn is_live(self) -> bool {
@@ -29,6 +55,13 @@ impl Tag {
             254 => Tag(1),
             tag => Tag(tag.wrapping_add(1)),
         }
+    }
+
+    /// Returns the tag after this one, of a slot that is free from now on: an even one, whatever this
+    /// is.
+    #[inline(always)]
+    pub(crate) const fn retracted(self) -> Tag {
+        Tag((self.0 | 1).wrapping_add(1))
     }
 }
 

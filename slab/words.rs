@@ -88,7 +88,6 @@ impl Taken {
     /// # Errors
     ///
     /// EINVAL if it is in already, or of another word; nothing has changed then.
-    #[inline]
     pub(crate) fn put(&mut self, slot: u32) -> Result {
         let bit = 1 << (slot % 64);
         if slot / 64 != self.word || self.free & bit != 0 {
@@ -153,6 +152,30 @@ pub fn set<W: Words + ?Sized>(words: &W, slot: u32) -> bool {
 /// `true`.
 pub fn clear<W: Words + ?Sized>(words: &W, slot: u32) -> bool {
     change(words, slot, false)
+}
+
+/// Notes in `full`, at `index`, that a slab has no free slot, unless one has been given back
+/// meanwhile.
+///
+/// First the bit, then a look at the words, with a full barrier in between; who gives back
+/// ([`give_back`], then [`note_free`]) does the reverse. One of the two sees the other, so no slab
+/// with a free slot stays noted.
+pub fn note_full<F: Words + ?Sized, W: Words + ?Sized>(full: &F, index: u32, occupancy: &W) {
+    set(full, index);
+    let is_full = (0..occupancy.len()).all(|word| {
+        occupancy
+            .get(word)
+            .is_none_or(|bits| bits.load(Relaxed) == u64::MAX)
+    });
+    if !is_full {
+        clear(full, index);
+    }
+}
+
+/// Notes that a slab has a free slot, after it has been given back; returns whether it was noted as
+/// full. The other half of [`note_full`].
+pub fn note_free<F: Words + ?Sized>(full: &F, index: u32) -> bool {
+    test(full, index) && clear(full, index)
 }
 
 fn change<W: Words + ?Sized>(words: &W, slot: u32, on: bool) -> bool {
