@@ -15,6 +15,7 @@ use kernel::prelude::{
     Error,
     InPlaceInit,
     KBox,
+    KVVec,
     KVec,
     EINVAL,
     ENOMEM,
@@ -33,6 +34,7 @@ use kernel::sync::{
     SetOnce,
     SpinLock, //
 };
+use kernel::types::ForeignOwnable;
 use kernel::{
     new_mutex,
     new_spinlock, //
@@ -165,4 +167,59 @@ fn what_is_set_once_stays() {
     assert_eq!(once.copy(), Some(1));
     let name: &CStr = kernel::c_str!("name");
     assert_eq!(name.to_bytes(), b"name");
+}
+
+#[test]
+fn boxes_and_vectors_own_their_elements_once() {
+    let counted = std::rc::Rc::new(());
+    let nr = || std::rc::Rc::strong_count(&counted) - 1;
+    let mut vec = KVVec::new();
+    for _ in 0..10 {
+        vec.push(counted.clone(), GFP_KERNEL).unwrap();
+    }
+    assert_eq!(nr(), 10);
+    vec.truncate(8);
+    drop(vec.pop());
+    drop(vec.remove(0).unwrap());
+    assert!(vec.remove(6).is_err());
+    assert_eq!(nr(), 6);
+    vec.shrink_to(0, GFP_KERNEL).unwrap();
+    assert_eq!((vec.capacity(), nr()), (6, 6));
+    let mut n = 0;
+    vec.retain(|_| {
+        n += 1;
+        n % 2 == 0
+    });
+    assert_eq!((vec.len(), nr()), (3, 3));
+    drop(vec.drain_all().next());
+    assert_eq!((vec.len(), nr()), (0, 0));
+    vec.extend_with(5, counted.clone(), GFP_KERNEL).unwrap();
+    let mut iter = vec.into_iter();
+    drop(iter.next());
+    assert_eq!(nr(), 4);
+    drop(iter);
+    let boxed = KBox::new(counted.clone(), GFP_KERNEL).unwrap();
+    let raw = boxed.into_foreign();
+    // SAFETY: from `into_foreign` above, and taken back once.
+    let boxed: KBox<std::rc::Rc<()>> = unsafe { KBox::from_foreign(raw) };
+    assert_eq!(nr(), 1);
+    assert_eq!(std::rc::Rc::strong_count(&KBox::into_inner(boxed)), 2);
+    assert_eq!(nr(), 0);
+}
+
+#[test]
+fn vectors_insert_remove_and_hold_what_has_no_size() {
+    let mut vec = KVec::with_capacity(4, GFP_KERNEL).unwrap();
+    vec.extend_from_slice(&[1, 2, 4], GFP_KERNEL).unwrap();
+    vec.insert_within_capacity(2, 3).unwrap();
+    assert!(vec.insert_within_capacity(0, 0).is_err());
+    assert_eq!(vec.remove(0).unwrap(), 1);
+    assert_eq!(vec, [2, 3, 4]);
+    assert_eq!(KVec::<u64>::zeroed(3, GFP_KERNEL).unwrap(), [0; 3]);
+    let mut nothing = KVec::new();
+    nothing.push((), GFP_KERNEL).unwrap();
+    assert_eq!((nothing.len(), nothing.capacity()), (1, usize::MAX));
+    assert_eq!(nothing.into_iter().count(), 1);
+    let from: KVec<u8> = KBox::new([1, 2, 3], GFP_KERNEL).unwrap().into();
+    assert_eq!(from, [1, 2, 3]);
 }

@@ -15,13 +15,21 @@ pub use kbox::{
     VBox, //
 };
 pub use kvec::{
+    IntoIter,
     KVVec,
     KVec,
     VVec,
     Vec, //
 };
 
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
 use crate::context;
+use crate::error::{
+    code::EINVAL,
+    Result, //
+};
 use crate::fault;
 
 /// There is no memory to be had.
@@ -93,10 +101,40 @@ pub mod flags {
     pub const GFP_NOWAIT: Flags = Flags(KSWAPD_RECLAIM);
 }
 
+/// A NUMA node. As in the kernel, nobody gets at its number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NumaNode(i32);
+
+impl NumaNode {
+    /// No preference.
+    pub const NO_NODE: NumaNode = NumaNode(-1);
+
+    /// Makes one.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if there can be no such node.
+    pub fn new(node: i32) -> Result<Self> {
+        const MAX_NUMNODES: i32 = 1024;
+        if (0..MAX_NUMNODES).contains(&node) {
+            Ok(Self(node))
+        } else {
+            Err(EINVAL)
+        }
+    }
+}
+
+/// Returns an aligned pointer to nothing.
+pub(crate) fn dangling_from_layout(layout: Layout) -> NonNull<u8> {
+    let start = core::ptr::without_provenance_mut(layout.align());
+    // SAFETY: an alignment is not 0.
+    unsafe { NonNull::new_unchecked(start) }
+}
+
 /// What every allocation passes: may the thread sleep, if it asked to, and does a test want a
 /// failure?
 #[track_caller]
-fn admit(flags: Flags) -> Result<(), AllocError> {
+fn admit(flags: Flags) -> core::result::Result<(), AllocError> {
     if flags.0 & flags::DIRECT_RECLAIM != 0 {
         context::might_sleep("an allocation");
     }
@@ -108,6 +146,6 @@ fn admit(flags: Flags) -> Result<(), AllocError> {
 
 /// As [`admit`], for pointers that allocate outside this module.
 #[track_caller]
-pub(crate) fn admit_allocation(flags: Flags) -> Result<(), AllocError> {
+pub(crate) fn admit_allocation(flags: Flags) -> core::result::Result<(), AllocError> {
     admit(flags)
 }

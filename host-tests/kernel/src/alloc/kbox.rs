@@ -2,14 +2,19 @@
 
 //! Stands in for rust/kernel/alloc/kbox.rs.
 
+use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
+use core::mem::{
+    ManuallyDrop,
+    MaybeUninit, //
+};
 use core::ops::{
     Deref,
     DerefMut, //
 };
 use core::pin::Pin;
+use core::ptr::NonNull;
 
 use pin_init::{
     InPlaceWrite,
@@ -23,16 +28,29 @@ use super::allocator::{
     Kmalloc,
     Vmalloc, //
 };
+use super::flags::__GFP_ZERO;
 use super::{
-    admit,
     AllocError,
     Allocator,
-    Flags, //
+    Flags,
+    NumaNode, //
 };
+use crate::ffi::c_void;
 use crate::init::InPlaceInit;
+use crate::types::ForeignOwnable;
 
 /// An owned value on the heap, whose allocation may fail.
-pub struct Box<T: ?Sized, A: Allocator>(std::boxed::Box<T>, PhantomData<fn() -> A>);
+///
+/// # Invariants
+///
+/// An aligned allocation of `A` that holds a `T` and is this value's, or dangling if a `T` has no
+/// size.
+pub struct Box<T: ?Sized, A: Allocator>(NonNull<T>, PhantomData<A>);
+
+// SAFETY: it owns a `T`.
+unsafe impl<T: Send + ?Sized, A: Allocator> Send for Box<T, A> {}
+// SAFETY: a shared reference gives a shared reference to a `T`.
+unsafe impl<T: Sync + ?Sized, A: Allocator> Sync for Box<T, A> {}
 
 /// A [`Box`] from kmalloc().
 pub type KBox<T> = Box<T, Kmalloc>;
@@ -47,19 +65,21 @@ impl<T: ?Sized, A: Allocator> Box<T, A> {
     /// # Safety
     ///
     /// `raw` came from `into_raw` of a box of the same allocator, and is used for nothing else.
-    pub unsafe fn from_raw(raw: *mut T) -> Self {
-        // SAFETY: by the caller's promise it came from `std::boxed::Box::into_raw`.
-        Self(unsafe { std::boxed::Box::from_raw(raw) }, PhantomData)
+    pub const unsafe fn from_raw(raw: *mut T) -> Self {
+        // INVARIANT: by the caller's promise.
+        // SAFETY: what came from `into_raw` is not null.
+        Self(unsafe { NonNull::new_unchecked(raw) }, PhantomData)
     }
 
     /// Gives up the box; the value stays.
     pub fn into_raw(b: Self) -> *mut T {
-        std::boxed::Box::into_raw(b.0)
+        ManuallyDrop::new(b).0.as_ptr()
     }
 
     /// Gives up the box for a reference that stays valid.
     pub fn leak<'a>(b: Self) -> &'a mut T {
-        std::boxed::Box::leak(b.0)
+        // SAFETY: an aligned pointer to a `T` (type invariants), which nobody frees any more.
+        unsafe { &mut *Self::into_raw(b) }
     }
 
     /// Pins the value.
@@ -77,8 +97,7 @@ impl<T, A: Allocator> Box<T, A> {
     /// [`AllocError`].
     #[track_caller]
     pub fn new(x: T, flags: Flags) -> Result<Self, AllocError> {
-        admit(flags)?;
-        Ok(Self(std::boxed::Box::new(x), PhantomData))
+        Ok(Self::new_uninit(flags)?.write(x))
     }
 
     /// Allocates a box for a value to come.
@@ -88,8 +107,9 @@ impl<T, A: Allocator> Box<T, A> {
     /// [`AllocError`].
     #[track_caller]
     pub fn new_uninit(flags: Flags) -> Result<Box<MaybeUninit<T>, A>, AllocError> {
-        admit(flags)?;
-        Ok(Box(std::boxed::Box::new_uninit(), PhantomData))
+        let ptr = A::alloc(Layout::new::<MaybeUninit<T>>(), flags, NumaNode::NO_NODE)?;
+        // INVARIANT: just allocated; a `MaybeUninit` may hold anything.
+        Ok(Box(ptr.cast(), PhantomData))
     }
 
     /// Allocates a box of zeroes.
@@ -102,8 +122,7 @@ impl<T, A: Allocator> Box<T, A> {
     where
         T: Zeroable,
     {
-        let mut b = Self::new_uninit(flags)?;
-        *b = MaybeUninit::zeroed();
+        let b = Self::new_uninit(flags | __GFP_ZERO)?;
         // SAFETY: all zeroes are a value, since `T` is `Zeroable`.
         Ok(unsafe { b.assume_init() })
     }
@@ -120,7 +139,22 @@ impl<T, A: Allocator> Box<T, A> {
 
     /// Returns the value; the memory is freed.
     pub fn into_inner(b: Self) -> T {
-        *b.0
+        // SAFETY: there is a `T` (type invariants), which is not used any more below.
+        let value = unsafe { b.0.read() };
+        drop(Self::forget_contents(b));
+        value
+    }
+
+    /// Drops the value, and keeps the memory.
+    pub fn drop_contents(this: Self) -> Box<MaybeUninit<T>, A> {
+        // SAFETY: there is a `T` (type invariants), which is not used any more below.
+        unsafe { this.0.drop_in_place() };
+        Self::forget_contents(this)
+    }
+
+    fn forget_contents(this: Self) -> Box<MaybeUninit<T>, A> {
+        // SAFETY: from `into_raw`.
+        unsafe { Box::from_raw(Self::into_raw(this).cast()) }
     }
 }
 
@@ -131,8 +165,8 @@ impl<T, A: Allocator> Box<MaybeUninit<T>, A> {
     ///
     /// It is.
     pub unsafe fn assume_init(self) -> Box<T, A> {
-        // SAFETY: by the caller's promise.
-        Box(unsafe { self.0.assume_init() }, PhantomData)
+        // SAFETY: from `into_raw`; there is a `T`, by the caller's promise.
+        unsafe { Box::from_raw(Self::into_raw(self).cast()) }
     }
 
     /// Puts the value in.
@@ -194,24 +228,73 @@ impl<T: ?Sized, A: Allocator> Deref for Box<T, A> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        // SAFETY: by the type invariants.
+        unsafe { self.0.as_ref() }
     }
 }
 
 impl<T: ?Sized, A: Allocator> DerefMut for Box<T, A> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        // SAFETY: by the type invariants.
+        unsafe { self.0.as_mut() }
     }
 }
 
 impl<T: ?Sized + fmt::Debug, A: Allocator> fmt::Debug for Box<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        (**self).fmt(f)
     }
 }
 
 impl<T: ?Sized + fmt::Display, A: Allocator> fmt::Display for Box<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized, A: Allocator> Drop for Box<T, A> {
+    fn drop(&mut self) {
+        let layout = Layout::for_value::<T>(self);
+        // SAFETY: there is a `T` (type invariants).
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: allocated for this layout (type invariants).
+        unsafe { A::free(self.0.cast(), layout) };
+    }
+}
+
+// SAFETY: the pointer is aligned and not null.
+unsafe impl<T, A: Allocator> ForeignOwnable for Box<T, A> {
+    const FOREIGN_ALIGN: usize = if align_of::<T>() < A::MIN_ALIGN {
+        A::MIN_ALIGN
+    } else {
+        align_of::<T>()
+    };
+
+    type Borrowed<'a>
+        = &'a T
+    where
+        Self: 'a;
+    type BorrowedMut<'a>
+        = &'a mut T
+    where
+        Self: 'a;
+
+    fn into_foreign(self) -> *mut c_void {
+        Box::into_raw(self).cast()
+    }
+
+    unsafe fn from_foreign(ptr: *mut c_void) -> Self {
+        // SAFETY: from `into_foreign`, by the caller's promise.
+        unsafe { Box::from_raw(ptr.cast()) }
+    }
+
+    unsafe fn borrow<'a>(ptr: *mut c_void) -> &'a T {
+        // SAFETY: by the caller's promise.
+        unsafe { &*ptr.cast() }
+    }
+
+    unsafe fn borrow_mut<'a>(ptr: *mut c_void) -> &'a mut T {
+        // SAFETY: by the caller's promise.
+        unsafe { &mut *ptr.cast() }
     }
 }

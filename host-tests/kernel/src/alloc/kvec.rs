@@ -2,11 +2,20 @@
 
 //! Stands in for rust/kernel/alloc/kvec.rs.
 
+use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::{
+    ManuallyDrop,
+    MaybeUninit, //
+};
 use core::ops::{
     Deref,
     DerefMut, //
+};
+use core::ptr::{
+    self,
+    NonNull, //
 };
 
 use pin_init::Zeroable;
@@ -16,15 +25,32 @@ use super::allocator::{
     Kmalloc,
     Vmalloc, //
 };
+use super::flags::__GFP_ZERO;
+use super::kbox::Box;
 use super::{
-    admit,
     AllocError,
     Allocator,
-    Flags, //
+    Flags,
+    NumaNode, //
 };
 
 /// A growable array, whose growth may fail.
-pub struct Vec<T, A: Allocator>(std::vec::Vec<T>, PhantomData<fn() -> A>);
+///
+/// # Invariants
+///
+/// `ptr` is an allocation of `A` for `capacity` elements, dangling if these have no size; the first
+/// `len` of them, at most `capacity`, hold values, which are this vector's.
+pub struct Vec<T, A: Allocator> {
+    ptr: NonNull<T>,
+    capacity: usize,
+    len: usize,
+    _elements: PhantomData<(T, A)>,
+}
+
+// SAFETY: it owns values of `T`.
+unsafe impl<T: Send, A: Allocator> Send for Vec<T, A> {}
+// SAFETY: a shared reference gives shared references to a `T`.
+unsafe impl<T: Sync, A: Allocator> Sync for Vec<T, A> {}
 
 /// A [`Vec`] from kmalloc().
 pub type KVec<T> = Vec<T, Kmalloc>;
@@ -81,10 +107,23 @@ impl<T> From<InsertError<T>> for crate::error::Error {
     }
 }
 
+/// The layout of `n` elements.
+fn layout_of<T>(n: usize) -> Result<Layout, AllocError> {
+    Layout::array::<T>(n).map_err(|_| AllocError)
+}
+
 impl<T, A: Allocator> Vec<T, A> {
+    const IS_ZST: bool = size_of::<T>() == 0;
+
     /// Makes an empty vector; allocates nothing.
     pub const fn new() -> Self {
-        Self(std::vec::Vec::new(), PhantomData)
+        // INVARIANT: room for no element.
+        Self {
+            ptr: NonNull::dangling(),
+            capacity: 0,
+            len: 0,
+            _elements: PhantomData,
+        }
     }
 
     /// Makes an empty vector with room for `capacity` elements.
@@ -99,58 +138,130 @@ impl<T, A: Allocator> Vec<T, A> {
         Ok(v)
     }
 
+    /// Takes back what [`into_raw_parts`](Self::into_raw_parts) gave away.
+    ///
+    /// # Safety
+    ///
+    /// As the type invariants say.
+    pub unsafe fn from_raw_parts(ptr: *mut T, len: usize, capacity: usize) -> Self {
+        // INVARIANT: by the caller's promise.
+        Self {
+            // SAFETY: by the caller's promise it is an allocation, or dangling.
+            ptr: unsafe { NonNull::new_unchecked(ptr) },
+            capacity,
+            len,
+            _elements: PhantomData,
+        }
+    }
+
+    /// Gives up the vector: where its elements are, how many, and for how many there is room.
+    pub fn into_raw_parts(self) -> (*mut T, usize, usize) {
+        let this = ManuallyDrop::new(self);
+        (this.ptr.as_ptr(), this.len, this.capacity())
+    }
+
     /// Makes room for `additional` elements more.
     ///
     /// # Errors
     ///
     /// [`AllocError`]; nothing has changed then.
+    #[inline]
     #[track_caller]
     pub fn reserve(&mut self, additional: usize, flags: Flags) -> Result<(), AllocError> {
-        let (len, capacity) = (self.0.len(), self.0.capacity());
-        if capacity - len >= additional {
+        if self.capacity() - self.len >= additional {
             return Ok(());
         }
-        let wanted = len.checked_add(additional).ok_or(AllocError)?;
-        admit(flags)?;
-        let wanted = wanted.max(capacity.saturating_mul(2));
-        self.0
-            .try_reserve_exact(wanted - len)
-            .map_err(|_| AllocError)
+        self.grow(additional, flags)
+    }
+
+    #[cold]
+    #[track_caller]
+    fn grow(&mut self, additional: usize, flags: Flags) -> Result<(), AllocError> {
+        if Self::IS_ZST {
+            return Err(AllocError);
+        }
+        let wanted = self.len.checked_add(additional).ok_or(AllocError)?;
+        self.move_to(wanted.max(self.capacity.saturating_mul(2)), flags)
+    }
+
+    /// Moves to an allocation for `capacity` elements, at least as many as there are.
+    #[track_caller]
+    fn move_to(&mut self, capacity: usize, flags: Flags) -> Result<(), AllocError> {
+        let (new, old) = (layout_of::<T>(capacity)?, layout_of::<T>(self.capacity)?);
+        // SAFETY: `ptr` was allocated for `capacity` elements (type invariants).
+        let moved =
+            unsafe { A::realloc(Some(self.ptr.cast()), new, old, flags, NumaNode::NO_NODE) }?;
+        // INVARIANT: just allocated; the elements have been copied.
+        self.ptr = moved.cast();
+        self.capacity = capacity;
+        Ok(())
     }
 
     /// Returns for how many elements there is room.
-    pub fn capacity(&self) -> usize {
-        self.0.capacity()
+    #[inline]
+    pub const fn capacity(&self) -> usize {
+        if Self::IS_ZST {
+            usize::MAX
+        } else {
+            self.capacity
+        }
     }
 
     /// Returns the number of elements.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Returns whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Returns the elements.
+    #[inline]
     pub fn as_slice(&self) -> &[T] {
-        &self.0
+        self
     }
 
     /// Returns the elements.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut self.0
+        self
     }
 
     /// Returns a pointer to the first element.
-    pub fn as_ptr(&self) -> *const T {
-        self.0.as_ptr()
+    #[inline]
+    pub const fn as_ptr(&self) -> *const T {
+        self.ptr.as_ptr()
     }
 
     /// Returns a pointer to the first element.
+    #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut T {
-        self.0.as_mut_ptr()
+        self.ptr.as_ptr()
+    }
+
+    /// Returns the room behind the elements.
+    pub fn spare_capacity_mut(&mut self) -> &mut [MaybeUninit<T>] {
+        let (start, n) = (self.end(), self.capacity() - self.len);
+        // SAFETY: the room behind the elements, which is this vector's.
+        unsafe { core::slice::from_raw_parts_mut(start.cast(), n) }
+    }
+
+    /// Counts `additional` more elements, which were written into the spare room.
+    ///
+    /// # Safety
+    ///
+    /// They were.
+    pub const unsafe fn inc_len(&mut self, additional: usize) {
+        self.len += additional;
+    }
+
+    fn end(&mut self) -> *mut T {
+        // SAFETY: `len` is at most `capacity` (type invariants).
+        unsafe { self.ptr.as_ptr().add(self.len) }
     }
 
     /// Appends an element.
@@ -158,10 +269,12 @@ impl<T, A: Allocator> Vec<T, A> {
     /// # Errors
     ///
     /// [`AllocError`]; the element is dropped.
+    #[inline]
     #[track_caller]
     pub fn push(&mut self, v: T, flags: Flags) -> Result<(), AllocError> {
         self.reserve(1, flags)?;
-        self.0.push(v);
+        // SAFETY: there is room for one.
+        unsafe { self.push_unchecked(v) };
         Ok(())
     }
 
@@ -171,11 +284,24 @@ impl<T, A: Allocator> Vec<T, A> {
     ///
     /// [`PushError`] with the element.
     pub fn push_within_capacity(&mut self, v: T) -> Result<(), PushError<T>> {
-        if self.0.len() == self.0.capacity() {
+        if self.len == self.capacity() {
             return Err(PushError(v));
         }
-        self.0.push(v);
+        // SAFETY: there is room for one.
+        unsafe { self.push_unchecked(v) };
         Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// There is room.
+    #[inline]
+    unsafe fn push_unchecked(&mut self, v: T) {
+        let end = self.end();
+        // SAFETY: room, by the caller's promise.
+        unsafe { end.write(v) };
+        // INVARIANT: just written.
+        self.len += 1;
     }
 
     /// Inserts an element if there is room.
@@ -188,19 +314,21 @@ impl<T, A: Allocator> Vec<T, A> {
         index: usize,
         element: T,
     ) -> Result<(), InsertError<T>> {
-        if index > self.0.len() {
+        if index > self.len {
             return Err(InsertError::IndexOutOfBounds(element));
         }
-        if self.0.len() == self.0.capacity() {
-            return Err(InsertError::OutOfCapacity(element));
-        }
-        self.0.insert(index, element);
+        self.push_within_capacity(element)
+            .map_err(|PushError(element)| InsertError::OutOfCapacity(element))?;
+        self[index..].rotate_right(1);
         Ok(())
     }
 
     /// Takes the last element.
     pub fn pop(&mut self) -> Option<T> {
-        self.0.pop()
+        self.len = self.len.checked_sub(1)?;
+        let end = self.end();
+        // SAFETY: this was the last element, and is not any more.
+        Some(unsafe { end.read() })
     }
 
     /// Takes the element at `i`; those after it move up.
@@ -209,30 +337,49 @@ impl<T, A: Allocator> Vec<T, A> {
     ///
     /// [`RemoveError`] if there is none.
     pub fn remove(&mut self, i: usize) -> Result<T, RemoveError> {
-        if i >= self.0.len() {
+        if i >= self.len {
             return Err(RemoveError);
         }
-        Ok(self.0.remove(i))
+        self[i..].rotate_left(1);
+        self.pop().ok_or(RemoveError)
     }
 
     /// Drops all elements.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.truncate(0);
     }
 
     /// Drops the elements from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+        let Some(nr_gone) = self.len.checked_sub(len) else {
+            return;
+        };
+        self.len = len;
+        let gone = ptr::slice_from_raw_parts_mut(self.end(), nr_gone);
+        // SAFETY: these were elements, and are not any more.
+        unsafe { gone.drop_in_place() };
     }
 
     /// Takes all elements out; the room stays.
-    pub fn drain_all(&mut self) -> std::vec::Drain<'_, T> {
-        self.0.drain(..)
+    pub fn drain_all(&mut self) -> DrainAll<'_, T> {
+        let len = core::mem::take(&mut self.len);
+        // SAFETY: these were elements, and are not any more.
+        let elements = unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), len) };
+        DrainAll {
+            elements: elements.iter_mut(),
+        }
     }
 
     /// Keeps the elements for which `f` returns true.
-    pub fn retain(&mut self, f: impl FnMut(&mut T) -> bool) {
-        self.0.retain_mut(f);
+    pub fn retain(&mut self, mut f: impl FnMut(&mut T) -> bool) {
+        let mut nr_kept = 0;
+        for i in 0..self.len {
+            if f(&mut self[i]) {
+                self.swap(nr_kept, i);
+                nr_kept += 1;
+            }
+        }
+        self.truncate(nr_kept);
     }
 
     /// Returns a vector of `n` zeroed elements.
@@ -245,11 +392,9 @@ impl<T, A: Allocator> Vec<T, A> {
     where
         T: Zeroable,
     {
-        let mut v = Self::with_capacity(n, flags)?;
-        for _ in 0..n {
-            // SAFETY: all zeroes are a value, since `T` is `Zeroable`.
-            v.0.push(unsafe { core::mem::zeroed() });
-        }
+        let mut v = Self::with_capacity(n, flags | __GFP_ZERO)?;
+        // SAFETY: all zeroes are a value, since `T` is `Zeroable`.
+        unsafe { v.inc_len(n) };
         Ok(v)
     }
 }
@@ -262,11 +407,11 @@ impl<T> Vec<T, KVmalloc> {
     /// [`AllocError`]; nothing has changed then.
     #[track_caller]
     pub fn shrink_to(&mut self, min_capacity: usize, flags: Flags) -> Result<(), AllocError> {
-        if self.0.len().max(min_capacity) < self.0.capacity() {
-            admit(flags)?;
-            self.0.shrink_to(min_capacity);
+        let wanted = self.len.max(min_capacity);
+        if Self::IS_ZST || wanted >= self.capacity {
+            return Ok(());
         }
-        Ok(())
+        self.move_to(wanted, flags)
     }
 }
 
@@ -279,7 +424,10 @@ impl<T: Clone, A: Allocator> Vec<T, A> {
     #[track_caller]
     pub fn extend_from_slice(&mut self, other: &[T], flags: Flags) -> Result<(), AllocError> {
         self.reserve(other.len(), flags)?;
-        self.0.extend_from_slice(other);
+        for element in other {
+            // SAFETY: there is room for all of them.
+            unsafe { self.push_unchecked(element.clone()) };
+        }
         Ok(())
     }
 
@@ -291,7 +439,10 @@ impl<T: Clone, A: Allocator> Vec<T, A> {
     #[track_caller]
     pub fn extend_with(&mut self, n: usize, value: T, flags: Flags) -> Result<(), AllocError> {
         self.reserve(n, flags)?;
-        self.0.resize(self.0.len() + n, value);
+        for _ in 0..n {
+            // SAFETY: there is room for all of them.
+            unsafe { self.push_unchecked(value.clone()) };
+        }
         Ok(())
     }
 
@@ -314,13 +465,91 @@ impl<T: Clone, A: Allocator> Vec<T, A> {
     /// [`AllocError`]; nothing has changed then.
     #[track_caller]
     pub fn resize(&mut self, new_len: usize, value: T, flags: Flags) -> Result<(), AllocError> {
-        match new_len.checked_sub(self.0.len()) {
+        match new_len.checked_sub(self.len) {
             Some(n) => self.extend_with(n, value, flags),
             None => {
-                self.0.truncate(new_len);
+                self.truncate(new_len);
                 Ok(())
             }
         }
+    }
+}
+
+impl<T, A: Allocator> Drop for Vec<T, A> {
+    fn drop(&mut self) {
+        self.truncate(0);
+        if let Ok(layout) = layout_of::<T>(self.capacity) {
+            // SAFETY: allocated for this layout (type invariants), and without elements.
+            unsafe { A::free(self.ptr.cast(), layout) };
+        }
+    }
+}
+
+impl<T, A: Allocator, const N: usize> From<Box<[T; N], A>> for Vec<T, A> {
+    fn from(b: Box<[T; N], A>) -> Self {
+        let start = Box::into_raw(b).cast();
+        // SAFETY: a box of that many elements, all of them values.
+        unsafe { Self::from_raw_parts(start, N, N) }
+    }
+}
+
+/// Takes the elements out of a vector; made by [`Vec::drain_all`].
+pub struct DrainAll<'a, T> {
+    elements: core::slice::IterMut<'a, T>,
+}
+
+impl<T> Iterator for DrainAll<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        let element: *mut T = self.elements.next()?;
+        // SAFETY: it is not the vector's any more, and is yielded once.
+        Some(unsafe { element.read() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.elements.size_hint()
+    }
+}
+
+impl<T> Drop for DrainAll<'_, T> {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
+/// Takes the elements out of a vector, and frees it; made by [`Vec::into_iter`].
+pub struct IntoIter<T, A: Allocator> {
+    /// Whose elements are gone; the next one is at `at`, the last one before `len`.
+    room: Vec<T, A>,
+    at: usize,
+    len: usize,
+}
+
+impl<T, A: Allocator> Iterator for IntoIter<T, A> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        if self.at >= self.len {
+            return None;
+        }
+        // SAFETY: inside the elements.
+        let element = unsafe { self.room.ptr.add(self.at) };
+        self.at += 1;
+        // SAFETY: it is not the vector's any more, and is yielded once.
+        Some(unsafe { element.read() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.len - self.at;
+        (left, Some(left))
+    }
+}
+
+impl<T, A: Allocator> Drop for IntoIter<T, A> {
+    fn drop(&mut self) {
+        self.for_each(drop);
     }
 }
 
@@ -332,27 +561,31 @@ impl<T, A: Allocator> Default for Vec<T, A> {
 
 impl<T: fmt::Debug, A: Allocator> fmt::Debug for Vec<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        (**self).fmt(f)
     }
 }
 
 impl<T, A: Allocator> Deref for Vec<T, A> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
-        &self.0
+        // SAFETY: the elements are there (type invariants).
+        unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
 
 impl<T, A: Allocator> DerefMut for Vec<T, A> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.0
+        // SAFETY: the elements are there (type invariants).
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 }
 
 impl<T: PartialEq<U>, U, A: Allocator, B: Allocator> PartialEq<Vec<U, B>> for Vec<T, A> {
     fn eq(&self, other: &Vec<U, B>) -> bool {
-        self.0 == other.0
+        **self == **other
     }
 }
 
@@ -360,22 +593,27 @@ impl<T: Eq, A: Allocator> Eq for Vec<T, A> {}
 
 impl<T: PartialEq<U>, U, A: Allocator> PartialEq<[U]> for Vec<T, A> {
     fn eq(&self, other: &[U]) -> bool {
-        self.0 == other
+        **self == *other
     }
 }
 
 impl<T: PartialEq<U>, U, A: Allocator, const N: usize> PartialEq<[U; N]> for Vec<T, A> {
     fn eq(&self, other: &[U; N]) -> bool {
-        self.0 == other
+        **self == *other
     }
 }
 
 impl<T, A: Allocator> IntoIterator for Vec<T, A> {
     type Item = T;
-    type IntoIter = std::vec::IntoIter<T>;
+    type IntoIter = IntoIter<T, A>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+    fn into_iter(mut self) -> Self::IntoIter {
+        let len = core::mem::take(&mut self.len);
+        IntoIter {
+            room: self,
+            at: 0,
+            len,
+        }
     }
 }
 
@@ -384,7 +622,7 @@ impl<'a, T, A: Allocator> IntoIterator for &'a Vec<T, A> {
     type IntoIter = core::slice::Iter<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
     }
 }
 
@@ -393,6 +631,6 @@ impl<'a, T, A: Allocator> IntoIterator for &'a mut Vec<T, A> {
     type IntoIter = core::slice::IterMut<'a, T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter_mut()
+        self.iter_mut()
     }
 }
