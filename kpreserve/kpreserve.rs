@@ -67,12 +67,14 @@ pub use kpreserve_kho::{
     preservable,
     ArenaHandle,
     Handle,
+    Node,
     Phys,
     Preservable,
     SharedU64, //
 };
 pub use kpreserve_slab::{
     Cache,
+    CacheOptions,
     Preserved, //
 };
 pub use kpreserve_vmalloc::{
@@ -82,7 +84,8 @@ pub use kpreserve_vmalloc::{
 pub use named::Named;
 pub use open::{
     Anonymous,
-    Open, //
+    Open,
+    OpenWith, //
 };
 
 /// What a consumer imports, beside its own `preservable!` structs.
@@ -92,9 +95,11 @@ pub mod prelude {
         Area,
         ArenaHandle,
         Cache,
+        CacheOptions,
         Handle,
         Named,
         Open as _,
+        OpenWith as _,
         PVec,
         Preservable,
         Preserved,

@@ -20,6 +20,7 @@ use kpreserve_kho::{
 };
 use kpreserve_slab::{
     Cache,
+    Geometry,
     Preserved, //
 };
 
@@ -203,7 +204,8 @@ fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> 
     let mut name = KVec::with_capacity(PREFIX.len() + T::COMPATIBLE.len(), flags)?;
     name.extend_from_slice(PREFIX, flags)?;
     name.extend_from_slice(T::COMPATIBLE.as_bytes(), flags)?;
-    with_cache::<T, _>(framework, &name, flags, |names, handle| {
+    let geometry = Geometry::of_type::<T>()?;
+    with_cache::<T, _>(framework, &name, geometry, flags, |names, handle| {
         Cache::from_opened(names.shared_cache(handle)?)
     })
 }

@@ -63,17 +63,13 @@ impl ArenaPlan {
         }
     }
 
-    /// The plan of a cache of `T`.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL if a `T` is too large for a slab, or asks for too much alignment.
-    pub(crate) fn cache<T: Preservable>() -> Result<Self> {
-        Ok(Self {
+    /// The plan of a cache of `T` with slabs of that layout.
+    pub(crate) fn cache<T: Preservable>(geometry: Geometry) -> Self {
+        Self {
             kind: ArenaKind::Cache,
-            geometry: Some(Geometry::of_type::<T>()?),
+            geometry: Some(geometry),
             ..Self::area::<T>()
-        })
+        }
     }
 
     fn record(&self, root_id: u64, id: u32, generation: u32) -> ArenaSer {

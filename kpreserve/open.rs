@@ -15,7 +15,11 @@ use kpreserve_kho::{
     Ledger,
     Preservable, //
 };
-use kpreserve_slab::Cache;
+use kpreserve_slab::{
+    Cache,
+    CacheOptions,
+    Geometry, //
+};
 use kpreserve_vmalloc::{
     Area,
     PVec,
@@ -98,17 +102,60 @@ pub trait Anonymous<T: Preservable>: Sized {
 
 impl<T: Preservable> Open for Cache<T> {
     fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self> {
-        let name = check_name(name)?;
-        with_cache::<T, _>(framework, name, flags, |names, handle| {
-            Cache::from_raw(names.cache(handle)?)
-        })
+        Self::open_with_in(framework, name, &CacheOptions::NONE, flags)
     }
 }
 
-/// Runs `f` on the arena of the cache of a name, which is made if there is none.
+/// Caches that something is asked of.
+///
+/// # Errors
+///
+/// Those of [`Open`], and EINVAL if no cache can have the alignment that is asked for.
+pub trait OpenWith: Open {
+    /// Opens by name, as [`Open::open`] does.
+    ///
+    /// A cache that is there already, of this boot or an earlier one, keeps its layout; see
+    /// [`CacheOptions`].
+    fn open_with(name: &CStr, options: &CacheOptions, flags: Flags) -> Result<Self> {
+        Self::open_with_in(framework()?, name, options, flags)
+    }
+
+    /// The same, in a framework that is named.
+    fn open_with_in(
+        framework: &'static Framework,
+        name: &CStr,
+        options: &CacheOptions,
+        flags: Flags,
+    ) -> Result<Self>;
+}
+
+impl<T: Preservable> OpenWith for Cache<T> {
+    fn open_with_in(
+        framework: &'static Framework,
+        name: &CStr,
+        options: &CacheOptions,
+        flags: Flags,
+    ) -> Result<Self> {
+        let name = check_name(name)?;
+        let geometry = options.geometry::<T>()?;
+        let cache = with_cache::<T, _>(framework, name, geometry, flags, |names, handle| {
+            Cache::from_raw(names.cache(handle)?)
+        })?;
+        cache.raw().set_node(options.node);
+        if options.reserve > 0 {
+            // What is missing is asked for again by the first who misses it.
+            let _ = cache.set_reserve(options.reserve);
+        }
+        Ok(cache)
+    }
+}
+
+/// Runs `f` on the arena of the cache of a name, which is made, with slabs of that layout, if there is
+/// none.
 pub(crate) fn with_cache<T: Preservable, R>(
     framework: &'static Framework,
     name: &[u8],
+    geometry: Geometry,
     flags: Flags,
     f: impl FnOnce(&mut Names, ArenaHandle<()>) -> Result<R>,
 ) -> Result<R> {
@@ -119,7 +166,7 @@ pub(crate) fn with_cache<T: Preservable, R>(
         if let Some(handle) = find::<T>(names, name, NameKind::Cache)? {
             return f(names, handle);
         }
-        let plan = ArenaPlan::cache::<T>()?;
+        let plan = ArenaPlan::cache::<T>(geometry);
         let handle = make::<T>(names, &pass, name, NameKind::Cache, &plan)?;
         f(names, handle).inspect_err(|_| unmake(names, &pass, name, handle))
     })

@@ -17,6 +17,10 @@ use kpreserve_kho::{
 };
 
 use crate::claim;
+use crate::geometry::{
+    Geometry,
+    ALIGN_MAX_BYTES, //
+};
 use crate::owner::{
     Slot,
     Vacant, //
@@ -26,6 +30,64 @@ use crate::raw::{
     Opened,
     RawCache, //
 };
+
+/// Compile-time requirements of a cache on its type; evaluated by whoever opens one.
+///
+/// ```
+/// const _: () = kpreserve_slab::cache::assert_fits_slab::<[u64; 500_000]>();
+/// ```
+///
+/// Too large:
+///
+/// ```compile_fail
+/// const _: () = kpreserve_slab::cache::assert_fits_slab::<[u64; 600_000]>();
+/// ```
+///
+/// Aligned to more than a page:
+///
+/// ```compile_fail
+/// #[repr(align(8192))]
+/// struct Wide([u8; 8192]);
+/// const _: () = kpreserve_slab::cache::assert_fits_slab::<Wide>();
+/// ```
+///
+/// A cache of such a type does not compile, either:
+///
+/// ```
+/// # use kpreserve_slab::Cache;
+/// # let raws: [&kpreserve_slab::RawCache; 0] = [];
+/// # for raw in raws {
+/// let cache = Cache::<[u64; 500_000]>::from_raw(raw);
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// # use kpreserve_slab::Cache;
+/// # let raws: [&kpreserve_slab::RawCache; 0] = [];
+/// # for raw in raws {
+/// let cache = Cache::<[u64; 600_000]>::from_raw(raw);
+/// # }
+/// ```
+///
+/// Nor does one of a type without a size:
+///
+/// ```compile_fail
+/// # use kpreserve_slab::Cache;
+/// # let raws: [&kpreserve_slab::RawCache; 0] = [];
+/// # for raw in raws {
+/// let cache = Cache::<[u64; 0]>::from_raw(raw);
+/// # }
+/// ```
+pub const fn assert_fits_slab<T>() {
+    assert!(
+        align_of::<T>() <= ALIGN_MAX_BYTES,
+        "an object of a cache is aligned to a page at most"
+    );
+    assert!(
+        Geometry::try_of(size_of::<T>(), align_of::<T>()).is_some(),
+        "an object of a cache has a size, and fits into a slab of 4 MiB"
+    );
+}
 
 /// A cache of preserved objects of one type.
 ///
@@ -72,6 +134,7 @@ impl<T: Preservable> Cache<T> {
     #[doc(hidden)]
     pub fn from_opened(opened: Opened) -> Result<Self> {
         const { assert_preservable::<T>() };
+        const { assert_fits_slab::<T>() };
         let (raw, size) = (opened.raw(), size_of::<T>() as u64);
         let stride = raw.geometry().stride_bytes() as u64;
         let holds = raw.geometry().holds::<T>();

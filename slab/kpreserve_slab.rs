@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`abi`] | what crosses a kexec: [`SlabSer`](abi::SlabSer), the tags behind it |
 //! | [`geometry`] | [`Geometry`]: how slots are laid into a slab |
+//! | [`options`] | [`CacheOptions`]: what may be asked of a cache |
 //! | [`tag`] | [`Tag`](tag::Tag): live or free, and which object |
 //! | [`words`] | [`Words`](words::Words), [`Taken`](words::Taken): slots taken and given back by 64 |
 //! | [`owner`] | [`Vacant`], [`Slot`]: owning a slot |
@@ -44,6 +45,7 @@ mod directory;
 mod free;
 pub mod geometry;
 mod grow;
+pub mod options;
 pub mod owner;
 pub mod preserved;
 pub mod raw;
@@ -57,6 +59,7 @@ pub mod words;
 
 pub use cache::Cache;
 pub use geometry::Geometry;
+pub use options::CacheOptions;
 pub use owner::{
     Slot,
     Vacant, //

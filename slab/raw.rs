@@ -30,6 +30,7 @@ use kpreserve_kho::{
     ArenaSer,
     Ledger,
     Machine,
+    Node,
     Window, //
 };
 
@@ -161,6 +162,11 @@ impl RawCache {
     #[inline]
     pub fn machine(&self) -> &'static dyn Machine {
         self.fixed.machine
+    }
+
+    /// Prefers a NUMA node for runs to come, in this boot. May sleep.
+    pub fn set_node(&self, node: Node) {
+        self.ground.lock().arena.set_node(node);
     }
 
     pub(crate) fn ledger(&self) -> &'static dyn Ledger {

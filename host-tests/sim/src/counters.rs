@@ -7,6 +7,8 @@
 pub struct Counters {
     /// `alloc_run`, the failed ones included.
     pub alloc: u64,
+    /// Those of them that preferred a node.
+    pub alloc_on_node: u64,
     /// `free_run`.
     pub free: u64,
     /// `preserve`, the failed ones included.

@@ -38,10 +38,13 @@ unsafe impl PageSource for SimMachine {
         self.memory.window()
     }
 
-    fn alloc_run(&self, order: u8, _node: Node, _effort: Effort) -> Result<Phys> {
+    fn alloc_run(&self, order: u8, node: Node, _effort: Effort) -> Result<Phys> {
         might_sleep("alloc_run()");
         run_size_bytes(order).ok_or(EINVAL)?;
         recorder::step(self, "before alloc_run");
+        if node != Node::ANY {
+            self.state().counters.alloc_on_node += 1;
+        }
         let number = self.take_pages(order)?;
         if self.config.poisons {
             self.check_pattern(number, order);
