@@ -32,6 +32,28 @@ pub unsafe fn store_release(byte: *mut u8, value: u8) {
     unsafe { arch::store_release(byte, value) }
 }
 
+/// Loads a number of 8 bytes; as [`load_acquire`].
+///
+/// # Safety
+///
+/// As for [`load_acquire`], for each byte; `word` is aligned.
+#[inline(always)]
+pub unsafe fn load_acquire_u64(word: *mut u64) -> u64 {
+    // SAFETY: says the caller.
+    unsafe { arch::load_acquire_u64(word) }
+}
+
+/// Stores a number of 8 bytes in one piece; as [`store_release`].
+///
+/// # Safety
+///
+/// As for [`store_release`], for each byte; `word` is aligned.
+#[inline(always)]
+pub unsafe fn store_release_u64(word: *mut u64, value: u64) {
+    // SAFETY: says the caller.
+    unsafe { arch::store_release_u64(word, value) }
+}
+
 /// What is written afterwards is not seen before what was written until here.
 #[inline(always)]
 pub fn write_barrier() {
@@ -58,6 +80,21 @@ mod arch {
         compiler_fence(Ordering::Release);
         // SAFETY: valid, says the caller.
         unsafe { byte.write_volatile(value) };
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn load_acquire_u64(word: *mut u64) -> u64 {
+        // SAFETY: valid and aligned, says the caller.
+        let value = unsafe { word.read_volatile() };
+        compiler_fence(Ordering::Acquire);
+        value
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn store_release_u64(word: *mut u64, value: u64) {
+        compiler_fence(Ordering::Release);
+        // SAFETY: valid and aligned, says the caller.
+        unsafe { word.write_volatile(value) };
     }
 
     #[inline(always)]
@@ -90,6 +127,20 @@ mod arch {
         // SAFETY: valid, of alignment 1, and used atomically, says the caller.
         let byte: &Atomic<i8> = unsafe { Atomic::from_ptr(byte.cast()) };
         byte.store(value as i8, Release);
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn load_acquire_u64(word: *mut u64) -> u64 {
+        // SAFETY: valid, aligned, and used atomically, says the caller.
+        let word: &Atomic<u64> = unsafe { Atomic::from_ptr(word) };
+        word.load(Acquire)
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn store_release_u64(word: *mut u64, value: u64) {
+        // SAFETY: valid, aligned, and used atomically, says the caller.
+        let word: &Atomic<u64> = unsafe { Atomic::from_ptr(word) };
+        word.store(value, Release);
     }
 
     #[inline(always)]

@@ -9,6 +9,9 @@ use kernel::sync::atomic::{
     Relaxed, //
 };
 
+use kpreserve_kho::context;
+
+use crate::bulk::FreeWord;
 use crate::owner::Vacant;
 use crate::raw::RawCache;
 use crate::run::{
@@ -45,6 +48,7 @@ impl RawCache {
     /// frozen, so that the cache may not grow.
     #[inline]
     pub fn alloc_slot(&'static self, flags: Flags) -> Result<Vacant> {
+        context::check_alloc(flags);
         match self.pop() {
             Some(free) => Ok(Vacant::new(free, self)),
             None => self.alloc_slot_slow(flags),
@@ -71,7 +75,7 @@ impl RawCache {
     #[cold]
     #[inline(never)]
     pub(crate) fn alloc_slot_slow(&'static self, flags: Flags) -> Result<Vacant> {
-        let can_sleep = flags.contains(GFP_KERNEL);
+        let can_sleep = context::may_grow(flags);
         let mut nr_rounds = 0;
         loop {
             let nr_runs_added = self.fixed.nr_runs_added.load(Acquire);
@@ -108,8 +112,16 @@ impl RawCache {
         }
     }
 
+    /// Takes up to `nr_max` slots of one word from what is there; `None` if there are none, or too many
+    /// slabs had to be looked into.
+    pub(crate) fn take_word(&self, nr_max: usize) -> Option<FreeWord<'_>> {
+        self.find(&mut { NR_LOOKS_MAX }, nr_max, |slab, taken| {
+            Some(FreeWord::new(self, slab.base(), taken))
+        })
+    }
+
     fn refill(&self, sheaf: &mut Sheaf, nr_looks: &mut u32) -> Option<FreeSlot> {
-        self.find(nr_looks, |slab, mut taken| {
+        self.find(nr_looks, usize::MAX, |slab, mut taken| {
             sheaf.fill(slab, &mut taken);
             self.give_taken(slab, taken);
             sheaf.pop()
@@ -120,7 +132,7 @@ impl RawCache {
     /// at once.
     #[cold]
     fn take_nested(&self, nr_looks: &mut u32) -> Option<FreeSlot> {
-        self.find(nr_looks, |slab, mut taken| {
+        self.find(nr_looks, usize::MAX, |slab, mut taken| {
             let slot = taken.pop()?;
             self.give_taken(slab, taken);
             slab.free_slot(slot)
@@ -128,11 +140,12 @@ impl RawCache {
     }
 
     /// Finds free slots, in the first run that has some.
-    fn find(
+    fn find<R>(
         &self,
         nr_looks: &mut u32,
-        mut found: impl FnMut(&Slab<'_>, Taken) -> Option<FreeSlot>,
-    ) -> Option<FreeSlot> {
+        nr_max: usize,
+        mut found: impl FnMut(&Slab<'_>, Taken) -> Option<R>,
+    ) -> Option<R> {
         let nr_places = self.fixed.directory.nr_places();
         let from = self.fixed.cursor.load(Relaxed).min(nr_places);
         for place in Iterator::chain(from..nr_places, 0..from) {
@@ -145,23 +158,24 @@ impl RawCache {
             }) else {
                 continue;
             };
-            let start = self.find_in(&run, nr_looks, &mut found);
-            if start.is_some() || *nr_looks == 0 {
+            let slots = self.find_in(&run, nr_looks, nr_max, &mut found);
+            if slots.is_some() || *nr_looks == 0 {
                 if place != from {
                     self.fixed.cursor.store(place, Relaxed);
                 }
-                return start;
+                return slots;
             }
         }
         None
     }
 
-    fn find_in(
+    fn find_in<R>(
         &self,
         run: &RunRef<'_>,
         nr_looks: &mut u32,
-        found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<FreeSlot>,
-    ) -> Option<FreeSlot> {
+        nr_max: usize,
+        found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
+    ) -> Option<R> {
         let nr_slabs = run.nr_slabs(self.geometry());
         let full = run.slab(0, self.geometry())?.full();
         for word in 0..full.len() {
@@ -177,7 +191,7 @@ impl RawCache {
                 if !self.prepare(&slab) {
                     continue;
                 }
-                if let Some(taken) = take_any(&slab) {
+                if let Some(taken) = take_any(&slab, nr_max) {
                     return found(&slab, taken);
                 }
                 words::note_full(&slab.full(), slab.index(), &slab.occupancy());
@@ -187,6 +201,7 @@ impl RawCache {
     }
 }
 
-fn take_any(slab: &Slab<'_>) -> Option<Taken> {
-    (0..slab.geometry().nr_words()).find_map(|word| words::take(&slab.occupancy(), word))
+fn take_any(slab: &Slab<'_>, nr_max: usize) -> Option<Taken> {
+    (0..slab.geometry().nr_words())
+        .find_map(|word| words::take_some(&slab.occupancy(), word, nr_max))
 }

@@ -106,7 +106,7 @@ impl RawCache {
     }
 
     /// Gives taken slots of one word back; `base` is the start of their slab.
-    fn give_word(&self, base: NonNull<u8>, taken: Taken, given_twice: bool) {
+    pub(crate) fn give_word(&self, base: NonNull<u8>, taken: Taken, given_twice: bool) {
         // SAFETY: a slab with a slot that was taken, so its run stays.
         let memory = unsafe { SlabMemory::new(self.geometry(), base) };
         let place = memory.noted_place();
@@ -170,6 +170,30 @@ impl<'a> Batch<'a> {
         }
         self.give();
         self.word = Some((base, Taken::of_slot(slot)));
+    }
+
+    /// Adds `nr` slots of one slab, side by side; the others are as free as the first.
+    pub(crate) fn add_row(&mut self, first: FreeSlot, nr: usize) {
+        let (base, mut slot) = place_of(self.cache.geometry(), &first);
+        let mut nr_left = nr as u32;
+        while nr_left > 0 {
+            let (word, bit) = (slot / 64, slot % 64);
+            let nr_here = nr_left.min(64 - bit);
+            let mask = (u64::MAX >> (64 - nr_here)) << bit;
+            match &mut self.word {
+                Some((at, taken)) if *at == base && taken.word() == word => {
+                    if taken.put_mask(mask).is_err() {
+                        self.cache.give_word(base, Taken::of_mask(word, mask), true);
+                    }
+                }
+                _ => {
+                    self.give();
+                    self.word = Some((base, Taken::of_mask(word, mask)));
+                }
+            }
+            slot += nr_here;
+            nr_left -= nr_here;
+        }
     }
 
     fn give(&mut self) {

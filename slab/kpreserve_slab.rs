@@ -22,6 +22,7 @@
 //! | `touch`, `validate` | taking a slab into use; quarantine |
 //! | [`raw`] | [`RawCache`]: a cache without its type |
 //! | `alloc`, `free` | taking slots, giving them back |
+//! | `bulk` | many objects at once |
 //! | `grow` | growth, reserve, worker |
 //! | [`claim`] | from a handle to an owner; what nobody claims |
 //! | [`cache`], [`preserved`] | [`Cache`], [`Preserved`]: the typed face |
@@ -39,6 +40,7 @@ extern crate pin_init as pinned_init;
 
 pub mod abi;
 mod alloc;
+mod bulk;
 pub mod cache;
 pub mod claim;
 mod directory;

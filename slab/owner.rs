@@ -119,9 +119,15 @@ impl Slot {
         self.cache
     }
 
+    /// Returns where the slot is.
+    #[inline(always)]
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     /// Returns where the tag of the slot is.
     #[inline(always)]
-    fn tag(&self) -> NonNull<u8> {
+    pub(crate) fn tag(&self) -> NonNull<u8> {
         let geometry = self.cache.geometry();
         let offset = geometry.offset_of(self.start.addr().get());
         // SAFETY: the slot is `offset` bytes into its slab, which is inside one run.

@@ -64,7 +64,7 @@ impl<T: Preservable> Preserved<T> {
     }
 
     #[inline(always)]
-    fn into_slot(self) -> Slot {
+    pub(crate) fn into_slot(self) -> Slot {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, nor dropped.
         unsafe { ManuallyDrop::take(&mut this.slot) }

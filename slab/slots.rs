@@ -169,6 +169,11 @@ impl<'a> SlabMemory<'a> {
         }
     }
 
+    /// Returns where the slab begins.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// Returns the layout.
     pub(crate) fn geometry(&self) -> &'a Geometry {
         self.geometry

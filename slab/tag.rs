@@ -65,6 +65,72 @@ impl Tag {
     }
 }
 
+/// Eight tags side by side, as one number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct EightTags(u64);
+
+impl EightTags {
+    pub(crate) const NR: usize = 8;
+
+    const LOWEST: u64 = 0x0101_0101_0101_0101;
+    const HIGHEST: u64 = 0x8080_8080_8080_8080;
+
+    /// Reads eight tags; what was written before they were stored is visible.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Tag::load`], for each; `at` is a multiple of 8.
+    #[inline(always)]
+    pub(crate) unsafe fn load(at: NonNull<u8>) -> Self {
+        // SAFETY: valid and aligned, says the caller.
+        Self(unsafe { ordered::load_acquire_u64(at.as_ptr().cast()) })
+    }
+
+    /// Writes eight tags, after all that was written before.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load); and the caller owns the slots.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, at: NonNull<u8>) {
+        // SAFETY: valid and aligned, says the caller.
+        unsafe { ordered::store_release_u64(at.as_ptr().cast(), self.0) };
+    }
+
+    /// Returns the [`next`](Tag::next) of even tags; `None` if one of them is odd, or wraps around.
+    #[inline(always)]
+    pub(crate) const fn published(self) -> Option<Self> {
+        if self.0 & Self::LOWEST != 0 {
+            return None;
+        }
+        // Even numbers: none carries.
+        let next = Self(self.0.wrapping_add(Self::LOWEST));
+        if next.has_forward() {
+            return None;
+        }
+        Some(next)
+    }
+
+    /// Returns the [`retracted`](Tag::retracted) of tags; `None` if one of them wraps around.
+    #[inline(always)]
+    pub(crate) const fn retracted(self) -> Option<Self> {
+        let odd = Self(self.0 | Self::LOWEST);
+        if odd.has_forward() {
+            return None;
+        }
+        // None is 255: none carries.
+        Some(Self(odd.0.wrapping_add(Self::LOWEST)))
+    }
+
+    /// Returns whether one of the tags is 255.
+    #[inline(always)]
+    const fn has_forward(self) -> bool {
+        // Whether a byte of the complement is 0.
+        let zero = !self.0;
+        zero.wrapping_sub(Self::LOWEST) & !zero & Self::HIGHEST != 0
+    }
+}
+
 /// Gathers the lowest bit of each of eight tags (of a little-endian number, the first tag lowest)
 /// into eight bits.
 #[inline]
@@ -91,6 +157,27 @@ mod tests {
             tag = tag.next();
         }
         assert_eq!(Tag(255).next(), Tag(0));
+    }
+
+    #[test]
+    fn eight_tags_are_as_one() {
+        for first in 0..=255u8 {
+            for second in 0..=255u8 {
+                let mut tags = [first; 8];
+                tags[3] = second;
+                let eight = EightTags(u64::from_le_bytes(tags));
+                if let Some(next) = eight.published() {
+                    assert_eq!(next.0.to_le_bytes(), tags.map(|tag| Tag(tag).next().0));
+                } else {
+                    assert!(tags.iter().any(|&tag| tag & 1 == 1 || tag == 254));
+                }
+                if let Some(next) = eight.retracted() {
+                    assert_eq!(next.0.to_le_bytes(), tags.map(|tag| Tag(tag).retracted().0));
+                } else {
+                    assert!(tags.iter().any(|&tag| tag >= 254));
+                }
+            }
+        }
     }
 
     #[test]

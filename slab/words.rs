@@ -55,6 +55,11 @@ impl Taken {
         }
     }
 
+    /// Makes one of the slots whose owner the caller is.
+    pub(crate) const fn of_mask(word: u32, free: u64) -> Self {
+        Taken { word, free }
+    }
+
     /// Returns which word the slots are of.
     #[inline]
     pub const fn word(&self) -> u32 {
@@ -81,6 +86,35 @@ impl Taken {
         let bit = self.free.trailing_zeros();
         self.free &= self.free - 1;
         Some(self.word * 64 + bit)
+    }
+
+    /// Takes eight slots out whose bits are in one byte, or, if there is no such byte at the lowest
+    /// slot, that one alone: the number of the first, and how many they are.
+    pub(crate) fn pop_eight(&mut self) -> Option<(u32, usize)> {
+        if self.free == 0 {
+            return None;
+        }
+        let bit = self.free.trailing_zeros();
+        let first = self.word * 64 + bit;
+        if bit % 8 == 0 && (self.free >> bit) & 0xff == 0xff {
+            self.free &= !(0xff << bit);
+            return Some((first, 8));
+        }
+        self.free &= self.free - 1;
+        Some((first, 1))
+    }
+
+    /// Puts slots in, which the caller owns.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if one is in already; nothing has changed then.
+    pub(crate) fn put_mask(&mut self, free: u64) -> Result {
+        if self.free & free != 0 {
+            return Err(EINVAL);
+        }
+        self.free |= free;
+        Ok(())
     }
 
     /// Puts a slot of the same word in, which the caller owns.
@@ -112,6 +146,31 @@ pub fn take<W: Words + ?Sized>(words: &W, word: u32) -> Option<Taken> {
         return None;
     }
     Some(Taken { word, free })
+}
+
+/// Takes up to `nr_max` free slots of a word, the lowest ones.
+///
+/// What was written to a slot before it was given back is visible to who takes it.
+pub fn take_some<W: Words + ?Sized>(words: &W, word: u32, nr_max: usize) -> Option<Taken> {
+    if nr_max >= 64 {
+        return take(words, word);
+    }
+    let bits = words.get(word)?;
+    let mut seen = bits.load(Relaxed);
+    loop {
+        let mut left = !seen;
+        for _ in 0..nr_max {
+            left &= left.wrapping_sub(1);
+        }
+        let free = !seen & !left;
+        if free == 0 {
+            return None;
+        }
+        match bits.cmpxchg(seen, seen | free, Full) {
+            Ok(_) => return Some(Taken { word, free }),
+            Err(other) => seen = other,
+        }
+    }
 }
 
 /// Gives slots back.
