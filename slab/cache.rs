@@ -9,6 +9,7 @@ use kernel::prelude::*;
 
 use kpreserve_kho::preservable::assert_preservable;
 use kpreserve_kho::{
+    context::check_alloc,
     refusal::Relation,
     validate::expect,
     Handle,
@@ -177,6 +178,7 @@ impl<T: Preservable> Cache<T> {
     where
         Error: From<E>,
     {
+        check_alloc(flags);
         let vacant = match self.raw().pop() {
             Some(free) => Vacant::new(free, self.raw()),
             None => self.raw().alloc_slot_slow(flags)?,

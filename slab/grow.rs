@@ -12,6 +12,7 @@ use kernel::sync::atomic::{
 use kpreserve_kho::{
     GatePass,
     Phys,
+    Pinned,
     Run, //
 };
 
@@ -114,25 +115,33 @@ impl RawCache {
         }
     }
 
-    /// Takes a run out of the reserve into use; returns whether there was one. From any context.
+    /// Takes a run out of the reserve into use, or one that was condemned; returns whether there was
+    /// one. From any context.
     #[cold]
     pub(crate) fn open_reserve(&self) -> bool {
-        if self.fixed.nr_reserved.load(Acquire) == 0 {
-            return false;
-        }
+        let has_reserve = self.fixed.nr_reserved.load(Acquire) != 0;
         for place in 0..self.fixed.directory.nr_places() {
             let Some(run) = self.fixed.directory.get(place) else {
                 break;
             };
-            if run.is(RunUse::Reserve) && run.transit(RunUse::Reserve, RunUse::Live) {
+            if run.is(RunUse::Condemned) && run.transit(RunUse::Condemned, RunUse::Live) {
+                self.use_first(place);
+                return true;
+            }
+            if has_reserve && run.is(RunUse::Reserve) && run.transit(RunUse::Reserve, RunUse::Live)
+            {
                 self.fixed.nr_reserved.fetch_sub(1, Full);
-                self.fixed.nr_runs_added.fetch_add(1, Full);
-                self.fixed.cursor.store(place, Relaxed);
+                self.use_first(place);
                 self.machine().kick_worker();
                 return true;
             }
         }
         false
+    }
+
+    fn use_first(&self, place: u32) {
+        self.fixed.nr_runs_added.fetch_add(1, Full);
+        self.fixed.cursor.store(place, Relaxed);
     }
 
     /// Keeps `nr_runs` runs in reserve for those who cannot sleep, and fills it up. May sleep.
@@ -170,51 +179,106 @@ impl RawCache {
     /// EBUSY while the framework is frozen, ENOMEM if the reserve could not be filled.
     pub fn work(&self) -> Result {
         let filled = self.refill_reserve();
-        let shrunk = self.shrink();
-        filled.and(shrunk)
+        self.condemn_excess();
+        let released = self.release_condemned();
+        filled.and(released)
     }
 
-    /// Gives empty runs back, if they are many. The reserve does not count.
-    fn shrink(&self) -> Result {
-        let (mut nr_pages_used, mut nr_pages_empty) = (0, 0);
+    /// Counts the pages of empty runs, the reserve not included. Slots that a CPU holds are in use
+    /// ([`drain_here`](Self::drain_here)). From any context but NMI.
+    ///
+    /// Cost: goes with the runs, and with the slabs of those that are empty.
+    pub fn nr_pages_empty(&self) -> usize {
+        self.nr_pages().empty
+    }
+
+    /// Takes empty runs of up to `nr_pages` pages together out of use, and has the worker give them
+    /// back; returns their pages. From any context but NMI: takes no lock, calls nobody. What a
+    /// shrinker may do.
+    ///
+    /// Until the worker has come they are taken into use again rather than that an allocation
+    /// fails.
+    ///
+    /// Cost: as [`nr_pages_empty`](Self::nr_pages_empty).
+    pub fn condemn_empty(&self, nr_pages: usize) -> usize {
+        let mut nr_left = nr_pages;
+        // The last places first: they are the last that are allocated from.
+        for place in (0..self.fixed.directory.nr_places()).rev() {
+            if nr_left == 0 {
+                break;
+            }
+            let Some(run) = self.fixed.directory.get(place) else {
+                continue;
+            };
+            let nr_pages_here = run.nr_pages();
+            if nr_pages_here <= nr_left && self.condemn(run, place) {
+                nr_left -= nr_pages_here;
+            }
+        }
+        if nr_left < nr_pages {
+            self.machine().kick_worker();
+        }
+        nr_pages - nr_left
+    }
+
+    fn condemn(&self, run: &RunState, place: u32) -> bool {
+        if !run.is(RunUse::Live) {
+            return false;
+        }
+        let _pinned = Pinned::new(self.machine());
+        run.condemn(|| {
+            // SAFETY: the place is `Dying`, so nobody empties it.
+            let held = unsafe { run.look(place) };
+            is_empty(&held, self.geometry())
+        })
+    }
+
+    /// Takes empty runs out of use, if they are many.
+    fn condemn_excess(&self) {
+        let NrPages { used, empty } = self.nr_pages();
+        let nr_pages_allowed = (used / EMPTY_DIVISOR).max(NR_PAGES_KEPT_MIN);
+        if empty > nr_pages_allowed {
+            self.condemn_empty(empty - nr_pages_allowed / 2);
+        }
+    }
+
+    /// Counts the pages of runs that are in use, and of those that are not.
+    fn nr_pages(&self) -> NrPages {
+        let mut nr_pages = NrPages { used: 0, empty: 0 };
         for place in 0..self.fixed.directory.nr_places() {
-            let run = self
-                .fixed
-                .directory
-                .get(place)
-                .map(|run| run.get(place, false));
-            if let Some(Ok(Some(run))) = run {
+            let run = self.fixed.directory.get(place);
+            if let Some(Ok(Some(run))) = run.map(|run| run.get(place, false)) {
                 self.scrub_dirty(&run);
                 if is_empty(&run, self.geometry()) {
-                    nr_pages_empty += run.nr_pages();
+                    nr_pages.empty += run.nr_pages();
                 } else {
-                    nr_pages_used += run.nr_pages();
+                    nr_pages.used += run.nr_pages();
                 }
             }
         }
-        let nr_pages_allowed = (nr_pages_used / EMPTY_DIVISOR).max(NR_PAGES_KEPT_MIN);
-        if nr_pages_empty <= nr_pages_allowed {
-            return Ok(());
-        }
-        let nr_pages_kept = nr_pages_allowed / 2;
-        let pass = self.ledger().gate().enter()?;
-        // The last places first: they are the last that are allocated from.
+        nr_pages
+    }
+
+    /// Gives back what was condemned. May sleep.
+    fn release_condemned(&self) -> Result {
         for place in (0..self.fixed.directory.nr_places()).rev() {
             let Some(run) = self.fixed.directory.get(place) else {
                 continue;
             };
-            let Ok(Some(held)) = run.get(place, false) else {
+            if !run.is(RunUse::Condemned) {
                 continue;
-            };
-            let (phys, nr_pages_here) = (run.phys(), held.nr_pages());
-            let empty = is_empty(&held, self.geometry());
-            drop(held);
-            if empty && nr_pages_empty.saturating_sub(nr_pages_here) >= nr_pages_kept {
-                let mut ground = self.ground.lock();
-                if self.condemn(&mut ground, run, place) {
-                    nr_pages_empty = nr_pages_empty.saturating_sub(nr_pages_here);
-                    self.release(&pass, &mut ground, phys);
-                }
+            }
+            let pass = self.ledger().gate().enter()?;
+            let mut ground = self.ground.lock();
+            let phys = run.phys();
+            let mut index = self.index.lock();
+            // Nobody may take it into use again from here on.
+            if run.transit(RunUse::Condemned, RunUse::None) {
+                index.remove(phys);
+                drop(index);
+                run.leave();
+                ground.places.put_back(place);
+                self.release(&pass, &mut ground, phys);
             }
         }
         Ok(())
@@ -230,35 +294,6 @@ impl RawCache {
                 }
             }
         }
-    }
-
-    /// Takes a run out of use, if nobody uses it and nobody will; returns whether that is so.
-    ///
-    /// Pinned from the first step to the last: tasks spin while the place is `Dying`.
-    fn condemn(&self, ground: &mut Ground, run: &RunState, place: u32) -> bool {
-        // Before the CPU is held: under PREEMPT_RT the lock may sleep.
-        let mut index = self.index.lock();
-        self.machine().pin();
-        let mut condemned = false;
-        if run.transit(RunUse::Live, RunUse::Dying) {
-            // Whoever takes a reference from here on lets go of it again; whoever took one before
-            // is counted, and may still take slots. So first there must be none, and what is empty
-            // then stays empty.
-            if !run.is_referenced() {
-                // SAFETY: the place is emptied a few lines below, by us, or by nobody.
-                let held = unsafe { run.look(place) };
-                condemned = is_empty(&held, self.geometry());
-            }
-            if condemned {
-                index.remove(run.phys());
-                run.leave();
-                ground.places.put_back(place);
-            } else {
-                run.transit(RunUse::Dying, RunUse::Live);
-            }
-        }
-        self.machine().unpin();
-        condemned
     }
 
     /// Gives a condemned run back. May sleep.
@@ -285,6 +320,12 @@ impl RawCache {
             }
         }
     }
+}
+
+/// Pages of runs.
+struct NrPages {
+    used: usize,
+    empty: usize,
 }
 
 /// Takes a run of the arena into a cache that is being made.

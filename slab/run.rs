@@ -7,11 +7,11 @@
 //!   None      no                  no              a place without a run
 //!   Reserve   no                  yes (empty)     grown by the worker
 //!   Live      yes                 yes             grown, inherited, or out of the reserve
-//!   Dying     no                  they wait       the worker looks whether it is empty
+//!   Dying     no                  they wait       somebody looks whether it is empty
+//!   Condemned no                  no              it was empty; the worker gives it back
 //! ```
 //!
-//! Whoever looks into a run holds a [`RunRef`]; the worker gives a run back only while nobody
-//! does. Owners of a slot need none: a run with an owner is not empty. The words of a place are
+//! Whoever looks into a run holds a [`RunRef`]; a run is condemned only while nobody does. Owners of a slot need none: a run with an owner is not empty. The words of a place are
 //! kept when its run goes, so that an owner whose slot has just become free may still finish.
 
 use core::ptr::NonNull;
@@ -43,6 +43,7 @@ pub(crate) enum RunUse {
     Reserve = 1,
     Live = 2,
     Dying = 3,
+    Condemned = 4,
 }
 
 const ORDER_MASK: u64 = 0x3f;
@@ -110,15 +111,30 @@ impl RunState {
         self.state.cmpxchg(from as u32, to as u32, Full).is_ok()
     }
 
-    /// Returns whether somebody holds a [`RunRef`].
-    pub(crate) fn is_referenced(&self) -> bool {
-        self.nr_refs.load(Acquire) != 0
+    /// Takes the run out of use if `is_empty` says that it may go; returns whether it did.
+    ///
+    /// The caller is pinned, as tasks spin while the place is `Dying`. From any context.
+    pub(crate) fn condemn(&self, is_empty: impl FnOnce() -> bool) -> bool {
+        if !self.transit(RunUse::Live, RunUse::Dying) {
+            return false;
+        }
+        // Whoever takes a reference from here on lets go of it again; whoever took one before
+        // is counted, and may still take slots. So first there must be none, and what is empty
+        // then stays empty.
+        let goes = self.nr_refs.load(Acquire) == 0 && is_empty();
+        let next = if goes {
+            RunUse::Condemned
+        } else {
+            RunUse::Live
+        };
+        self.transit(RunUse::Dying, next);
+        goes
     }
 
     /// Takes a reference, if the place holds a run that is [`RunUse::Live`], or, for `any`, a
     /// reserved one too.
     ///
-    /// `Err` says that the worker has it just now, and that it will be known in a moment.
+    /// `Err` says that somebody has it just now, and that it will be known in a moment.
     pub(crate) fn get(&self, place: u32, any: bool) -> Result<Option<RunRef<'_>>, Dying> {
         // The reference first, then the look at the state, with a full barrier in between; the
         // worker does the reverse. One of the two sees the other.
@@ -169,6 +185,11 @@ impl RunState {
         Phys::new(self.phys_order.load(Relaxed) & !(ORDER_MASK | INHERITED))
     }
 
+    /// Returns the number of pages.
+    pub(crate) fn nr_pages(&self) -> usize {
+        self.size_bytes() as usize / PAGE_SIZE_BYTES
+    }
+
     fn size_bytes(&self) -> u64 {
         let order = (self.phys_order.load(Relaxed) & ORDER_MASK) as u8;
         run_size_bytes(order).unwrap_or(0) as u64
@@ -216,7 +237,7 @@ impl RunState {
     }
 }
 
-/// The worker is deciding whether the run goes.
+/// Somebody is deciding whether the run goes.
 #[derive(Debug)]
 pub(crate) struct Dying;
 
@@ -251,7 +272,7 @@ impl<'a> RunRef<'a> {
 
     /// Returns the number of pages.
     pub(crate) fn nr_pages(&self) -> usize {
-        self.run.size_bytes() as usize / PAGE_SIZE_BYTES
+        self.run.nr_pages()
     }
 
     /// Returns a slab by its number; `None` if there is none.
