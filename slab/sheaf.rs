@@ -300,8 +300,10 @@ impl Drop for Here<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: valid, and only this CPU uses it, by the type invariants.
-        unsafe { (&raw mut (*self.slot).busy).write_volatile(0) };
+        // SAFETY: valid, by the type invariants.
+        let busy = unsafe { &raw mut (*self.slot).busy };
+        // SAFETY: only this CPU uses it, by the type invariants.
+        unsafe { busy.write_volatile(0) };
     }
 }
 

@@ -94,6 +94,28 @@ fn addresses(objects: &KVec<Preserved<LineSer>>) -> BTreeSet<usize> {
         .collect()
 }
 
+/// Puts so many slots behind the words that they come by words.
+fn warm(cache: &Cache<LineSer>) {
+    let mut objects = KVec::new();
+    cache
+        .alloc_bulk(&mut objects, 2000, |i| line(i as u64, None), GFP_KERNEL)
+        .unwrap();
+    cache.free_bulk(&mut objects);
+}
+
+/// Whether every slot is free again, and known to be.
+fn assert_all_free(cache: &Cache<LineSer>) {
+    cache.raw().drain_here();
+    let counts = cache.raw().counts();
+    assert_eq!(counts.nr_objects, 0);
+    assert_eq!(counts.nr_quarantined, 0);
+    assert_eq!(
+        cache.raw().nr_pages_empty() * 4096,
+        counts.bytes,
+        "slots were lost"
+    );
+}
+
 #[test]
 fn many_are_as_good_as_one_by_one() {
     let kernel = Kernel::boot();
@@ -108,9 +130,8 @@ fn many_are_as_good_as_one_by_one() {
         assert_eq!(cache.raw().counts().nr_objects, nr);
         cache.free_bulk(&mut objects);
         assert!(objects.is_empty());
-        assert_eq!(cache.raw().counts().nr_objects, 0);
+        assert_all_free(&cache);
     }
-    assert_eq!(cache.raw().counts().nr_quarantined, 0);
 }
 
 #[test]
@@ -158,15 +179,15 @@ fn whoever_is_freed_in_any_order_leaves_zeros() {
             }
         }
         cache.free_bulk(&mut rest);
-        assert_eq!(cache.raw().counts().nr_objects, 0);
+        assert_all_free(&cache);
     }
-    assert_eq!(cache.raw().counts().nr_quarantined, 0);
 }
 
 #[test]
 fn an_initialiser_that_fails_leaves_none() {
     let kernel = Kernel::boot();
     let cache = cache(&kernel);
+    warm(&cache);
     let mut objects = KVec::new();
     cache
         .alloc_bulk(&mut objects, 3, |i| line(1000 + i as u64, None), GFP_KERNEL)
@@ -179,9 +200,10 @@ fn an_initialiser_that_fails_leaves_none() {
     }
     // Everything that was touched is zeros: `line` looks.
     cache
-        .alloc_bulk(&mut objects, 300, |i| line(i as u64, None), GFP_KERNEL)
+        .alloc_bulk(&mut objects, 3000, |i| line(i as u64, None), GFP_KERNEL)
         .unwrap();
-    assert_eq!(cache.raw().counts().nr_quarantined, 0);
+    cache.free_bulk(&mut objects);
+    assert_all_free(&cache);
 }
 
 #[test]
@@ -204,6 +226,8 @@ fn objects_of_another_cache_are_freed_there() {
     let kernel = Kernel::boot();
     let ours = cache(&kernel);
     let others = Cache::<LineSer>::open_in(kernel.framework(), c"others", GFP_KERNEL).unwrap();
+    warm(&ours);
+    warm(&others);
     let mut objects = KVec::new();
     for _ in 0..20 {
         ours.alloc_bulk(&mut objects, 9, |i| line(i as u64, None), GFP_KERNEL)
@@ -213,10 +237,8 @@ fn objects_of_another_cache_are_freed_there() {
             .unwrap();
     }
     ours.free_bulk(&mut objects);
-    for cache in [&ours, &others] {
-        assert_eq!(cache.raw().counts().nr_objects, 0);
-        assert_eq!(cache.raw().counts().nr_quarantined, 0);
-    }
+    assert_all_free(&ours);
+    assert_all_free(&others);
 }
 
 #[test]
