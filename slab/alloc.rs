@@ -177,14 +177,28 @@ impl RawCache {
         found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
         let nr_slabs = run.nr_slabs(self.geometry());
-        let full = run.slab(0, self.geometry())?.full();
+        let first = run.slab(0, self.geometry())?;
+        let full = first.full();
+        // What the previous kernel filled it filled from the front: in a run of its making the slabs
+        // at the end are the ones to have free slots.
+        let backwards = first.is_inherited();
         for word in 0..full.len() {
+            let word = if backwards {
+                full.len() - 1 - word
+            } else {
+                word
+            };
             let mut open = !full.get(word)?.load(Relaxed);
             while open != 0 {
-                let index = word * 64 + open.trailing_zeros();
-                open &= open - 1;
+                let bit = if backwards {
+                    63 - open.leading_zeros()
+                } else {
+                    open.trailing_zeros()
+                };
+                open &= !(1 << bit);
+                let index = word * 64 + bit;
                 if index >= nr_slabs {
-                    break;
+                    continue;
                 }
                 let slab = run.slab(index, self.geometry())?;
                 *nr_looks = nr_looks.checked_sub(1)?;
