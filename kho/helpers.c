@@ -195,6 +195,20 @@ void *kpreserve_percpu_ptr(unsigned long base, unsigned int cpu)
 	return per_cpu_ptr((__force void __percpu *)base, cpu);
 }
 
+/*
+ * folio->private is its owner's, and ours are no page cache. KHO uses it for
+ * folios that have not been restored yet.
+ */
+void kpreserve_note_run(const void *start, unsigned long note)
+{
+	WRITE_ONCE(virt_to_folio(start)->private, (void *)note);
+}
+
+unsigned long kpreserve_run_note(const void *address)
+{
+	return (unsigned long)READ_ONCE(virt_to_folio(address)->private);
+}
+
 u64 kpreserve_random_u64(void)
 {
 	return get_random_u64();

@@ -29,6 +29,8 @@ void kpreserve_unpin_cpu(void);
 unsigned long kpreserve_alloc_percpu(size_t size, size_t align);
 void kpreserve_free_percpu(unsigned long base);
 void *kpreserve_percpu_ptr(unsigned long base, unsigned int cpu);
+void kpreserve_note_run(const void *start, unsigned long note);
+unsigned long kpreserve_run_note(const void *address);
 u64 kpreserve_random_u64(void);
 
 #endif

@@ -69,6 +69,8 @@ mod bindings {
         pub(super) fn kpreserve_alloc_percpu(size: usize, align: usize) -> c_ulong;
         pub(super) fn kpreserve_free_percpu(base: c_ulong);
         pub(super) fn kpreserve_percpu_ptr(base: c_ulong, cpu: c_uint) -> *mut c_void;
+        pub(super) fn kpreserve_note_run(start: *const c_void, note: c_ulong);
+        pub(super) fn kpreserve_run_note(address: *const c_void) -> c_ulong;
         pub(super) fn kpreserve_random_u64() -> u64;
         pub(super) fn kpreserve_kick_worker();
 
@@ -277,6 +279,27 @@ impl<T> Drop for Values<T> {
         // SAFETY: a per-CPU pointer, by the type invariants, which nobody uses any more.
         unsafe { bindings::kpreserve_free_percpu(self.base) };
     }
+}
+
+/// Notes a word about the run at `start`.
+///
+/// # Safety
+///
+/// As [`note::set`](crate::note).
+pub(crate) unsafe fn note_run(start: NonNull<u8>, _size_bytes: usize, note: usize) {
+    // SAFETY: the start of a folio of ours in the direct map, says the caller.
+    unsafe { bindings::kpreserve_note_run(start.as_ptr().cast(), note) }
+}
+
+/// Returns the word about the run that an address lies in.
+///
+/// # Safety
+///
+/// As [`note::of`](crate::note::of).
+#[inline]
+pub(crate) unsafe fn run_note(address: NonNull<u8>) -> usize {
+    // SAFETY: inside a folio of ours in the direct map, says the caller.
+    unsafe { bindings::kpreserve_run_note(address.as_ptr().cast()) }
 }
 
 impl Machine for Kho {

@@ -14,6 +14,7 @@
 //! | [`seams`] | [`PageSource`], [`Handover`], [`CpuLocal`], [`Machine`] |
 //! | [`run`] | [`PageRun`], its state in its type |
 //! | [`ledger`] | [`Ledger`], [`Run`], [`Gate`]: where runs are recorded, and who may still change structure |
+//! | [`note`] | a word about a run, found from any address in it |
 //! | [`arena`] | [`Arena`]: the runs of one owner, born preserved |
 //! | [`handle`] | [`Handle`], [`ArenaHandle`]: claim tickets |
 //! | [`context`] | who may grow, who may call at all |
@@ -27,6 +28,8 @@
 
 #[cfg(not(CONFIG_RUST))]
 extern crate pin_init as pinned_init;
+#[cfg(not(CONFIG_RUST))]
+extern crate std;
 
 pub mod abi;
 pub mod arena;
@@ -36,6 +39,7 @@ pub mod hash;
 #[cfg(CONFIG_RUST)]
 pub mod kho;
 pub mod ledger;
+pub mod note;
 pub mod ordered;
 pub mod phys;
 pub mod pinned;

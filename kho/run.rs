@@ -14,6 +14,7 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 
+use crate::note;
 use crate::phys::{
     run_size_bytes,
     Phys,
@@ -175,8 +176,16 @@ impl PageRun<Preserved> {
         }
     }
 
+    /// Notes a word about the run, which [`note::of`] finds from any address in it, until the run is
+    /// unpreserved. Of this boot only.
+    pub fn set_note(&self, note: usize) {
+        // SAFETY: by the type invariants, one folio of this size, which is ours.
+        unsafe { note::set(self.memory(), self.size_bytes(), note) };
+    }
+
     /// Takes the run out of the handover. May sleep; cannot fail.
     pub fn unpreserve(self) -> PageRun<Owned> {
+        self.set_note(0);
         // SAFETY: by the type invariants the run is preserved with this order.
         unsafe { self.machine.unpreserve(self.phys, self.order) };
         // INVARIANT: it is not preserved any more.

@@ -72,6 +72,7 @@ impl RawCache {
             &self.fixed.directory,
             nr_words(self.geometry(), run.pages.size_bytes()),
         );
+        self.note(run);
         let entered = words.and_then(|(place, words)| {
             let base = run.pages.memory();
             let Some(state) = self.fixed.directory.get(place) else {

@@ -148,6 +148,25 @@ impl Slot {
         }
     }
 
+    /// Gives the slot up for its address, from which [`from_raw`](Self::from_raw) makes it again.
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).start
+    }
+
+    /// Takes back what [`into_raw`](Self::into_raw) gave up.
+    ///
+    /// # Safety
+    ///
+    /// `start` came from there, and is taken back once.
+    #[inline]
+    pub(crate) unsafe fn from_raw(start: NonNull<u8>) -> Self {
+        // SAFETY: the slot had an owner, who gave it up for this one.
+        let cache = unsafe { RawCache::of(start) };
+        // SAFETY: by the invariants of the one that was given up.
+        unsafe { Self::new(start, cache) }
+    }
+
     /// Gives up the ownership and keeps the object: returns its handle. For tasks.
     pub fn park(self) -> u64 {
         let handle = self.handle();

@@ -8,12 +8,17 @@ use core::ops::{
     Deref,
     DerefMut, //
 };
+use core::ptr::NonNull;
+
+use kernel::prelude::*;
+use kernel::types::ForeignOwnable;
 
 use kpreserve_kho::{
     Handle,
     Preservable, //
 };
 
+use crate::geometry::STRIDE_MIN_BYTES;
 use crate::owner::Slot;
 
 /// An owned object in a preservable cache: a `KBox` that the next kernel finds.
@@ -101,5 +106,50 @@ impl<T: Preservable> DerefMut for Preserved<T> {
 impl<T: Preservable + core::fmt::Debug> core::fmt::Debug for Preserved<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         T::fmt(self, f)
+    }
+}
+
+/// The private data of a file, a device or a queue: C has the address of the object. The way back to
+/// the cache is noted on the run that the object is in ([`kpreserve_kho::note`]), so a second word is
+/// not missed, and nothing is allocated.
+///
+/// An object that C owns is preserved like any other; what the next kernel needs to find it is its
+/// [`handle`](Preserved::handle), stored before.
+///
+/// Taking it back and borrowing: a few instructions, from any context.
+// SAFETY: the address of an object is not null, and slots are aligned as the constant says.
+unsafe impl<T: Preservable> ForeignOwnable for Preserved<T> {
+    const FOREIGN_ALIGN: usize = if align_of::<T>() > STRIDE_MIN_BYTES {
+        align_of::<T>()
+    } else {
+        STRIDE_MIN_BYTES
+    };
+
+    type Borrowed<'a> = &'a T;
+    type BorrowedMut<'a> = &'a mut T;
+
+    fn into_foreign(self) -> *mut c_void {
+        self.into_slot().into_raw().as_ptr().cast()
+    }
+
+    unsafe fn from_foreign(ptr: *mut c_void) -> Self {
+        // SAFETY: what `into_foreign` returned is not null.
+        let start = unsafe { NonNull::new_unchecked(ptr.cast()) };
+        // SAFETY: from `into_raw` by way of `into_foreign`, and taken back once, says the caller. There
+        // was an object, so the cache has been opened.
+        let slot = unsafe { Slot::from_raw(start) };
+        // SAFETY: the slot of a value of this type.
+        unsafe { Self::from_slot(slot) }
+    }
+
+    unsafe fn borrow<'a>(ptr: *mut c_void) -> &'a T {
+        // SAFETY: the object of a value that is not taken back during `'a`, says the caller; aligned,
+        // and any bytes are a `T`.
+        unsafe { &*ptr.cast() }
+    }
+
+    unsafe fn borrow_mut<'a>(ptr: *mut c_void) -> &'a mut T {
+        // SAFETY: as above, and nobody else borrows it, says the caller.
+        unsafe { &mut *ptr.cast() }
     }
 }

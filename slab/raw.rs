@@ -9,6 +9,8 @@
 //! 3. a slab's lock bit (touch.rs), held pinned;
 //! 4. `RawCache::index`, a spin lock of tasks; never taken from an interrupt.
 
+use core::ptr::NonNull;
+
 use kernel::prelude::*;
 use kernel::sync::atomic::{
     Acquire,
@@ -26,11 +28,13 @@ use kernel::{
 };
 
 use kpreserve_kho::{
+    note,
     Arena,
     ArenaSer,
     Ledger,
     Machine,
     Node,
+    Run,
     Window, //
 };
 
@@ -138,8 +142,34 @@ impl RawCache {
     /// EBUSY while it is open.
     pub fn try_open(&'static self) -> Result<Opened> {
         self.fixed.nr_users.cmpxchg(0, 1, Full).map_err(|_| EBUSY)?;
-        self.fixed.epoch.fetch_add(1, Full);
+        if self.fixed.epoch.fetch_add(1, Full) == 1 {
+            // Runs that are added later are noted when they come.
+            for run in self.ground.lock().arena.runs() {
+                self.note(run);
+            }
+        }
         Ok(Opened { cache: self })
+    }
+
+    /// Notes on a run of this cache whose it is.
+    pub(crate) fn note(&self, run: &Run) {
+        run.pages
+            .set_note(core::ptr::from_ref(self).expose_provenance());
+    }
+
+    /// Returns the cache that a slot is of, when its address is all that is left.
+    ///
+    /// # Safety
+    ///
+    /// The slot has an owner, and its cache has been opened.
+    pub(crate) unsafe fn of(slot: NonNull<u8>) -> &'static RawCache {
+        // SAFETY: a run that a slot of which has an owner stays.
+        let note = unsafe { note::of(slot) };
+        let cache: *const RawCache = core::ptr::with_exposed_provenance(note);
+        // SAFETY: opening has noted the cache on each run that was there, and growing on each other
+        // one, before it gave out a slot; nobody else notes anything on a run of a cache. Caches that
+        // are opened live for ever.
+        unsafe { &*cache }
     }
 
     /// Returns whether the cache is open.

@@ -32,11 +32,17 @@ use kpreserve_testing::Kernel;
 
 kpreserve::preservable! {
     /// 24 bytes.
-    pub struct SmallSer { pub words: [u64; 3] }
+    pub struct SmallSer {
+        /// Anything.
+        pub words: [u64; 3],
+    }
     compatible = "options-small", version = 1
 
     /// 40 bytes.
-    pub struct MiddleSer { pub words: [u64; 5] }
+    pub struct MiddleSer {
+        /// Anything.
+        pub words: [u64; 5],
+    }
     compatible = "options-middle", version = 1
 }
 
