@@ -29,6 +29,7 @@ pub fn may_grow(flags: Flags) -> bool {
 }
 
 #[cfg(CONFIG_RUST)]
+#[inline(never)]
 fn may_reclaim() -> bool {
     // SAFETY: no requirements.
     unsafe { bindings::kpreserve_may_reclaim() }
@@ -58,13 +59,16 @@ pub fn check_task() {
     complain_about_task();
 }
 
+// Never inlined, nor are the others: consumers cannot reach helpers in C.
 #[cfg(all(CONFIG_RUST, any(CONFIG_DEBUG_ATOMIC_SLEEP, CONFIG_LOCKDEP)))]
+#[inline(never)]
 fn complain_about_alloc(flags: Flags) {
     // SAFETY: no requirements.
     unsafe { bindings::kpreserve_debug_alloc_context(flags.contains(GFP_KERNEL)) }
 }
 
 #[cfg(all(CONFIG_RUST, any(CONFIG_DEBUG_ATOMIC_SLEEP, CONFIG_LOCKDEP)))]
+#[inline(never)]
 fn complain_about_task() {
     // SAFETY: no requirements.
     unsafe { bindings::kpreserve_debug_task_context() }

@@ -261,16 +261,29 @@ impl<T> Values<T> {
 
     /// Returns the per-CPU pointer, which is no address.
     #[inline(always)]
+    #[allow(dead_code)] // Not in kernels that debug preemption: there `of` is asked.
     pub(crate) fn base(&self) -> *mut T {
         core::ptr::with_exposed_provenance_mut(self.base)
     }
 
     pub(crate) fn of(&self, cpu: usize) -> Option<*mut T> {
-        let cpu = c_uint::try_from(cpu).ok()?;
-        // SAFETY: a per-CPU pointer, by the type invariants; the callee looks whether there is such
-        // a CPU.
-        let value = unsafe { bindings::kpreserve_percpu_ptr(self.base, cpu) };
+        // SAFETY: a per-CPU pointer, by the type invariants.
+        let value = unsafe { percpu_ptr(self.base, cpu) };
         NonNull::new(value.cast()).map(NonNull::as_ptr)
+    }
+}
+
+/// Not generic: what is generic is compiled in consumers, where helpers in C are out of reach.
+///
+/// # Safety
+///
+/// `base` is a per-CPU pointer.
+#[inline(never)]
+unsafe fn percpu_ptr(base: c_ulong, cpu: usize) -> *mut c_void {
+    match c_uint::try_from(cpu) {
+        // SAFETY: says the caller; the callee looks whether there is such a CPU.
+        Ok(cpu) => unsafe { bindings::kpreserve_percpu_ptr(base, cpu) },
+        Err(_) => core::ptr::null_mut(),
     }
 }
 
