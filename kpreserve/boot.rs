@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Init, freeze by reboot notifier, worker. Kernel only.
+//! Init, freeze by reboot notifier, worker, shrinker, CPUs that go. Kernel only.
 //!
 //! C header: `helpers.h`.
 
@@ -80,5 +80,37 @@ extern "C" fn kpreserve_on_reboot() {
 extern "C" fn kpreserve_do_work() {
     if let Ok(framework) = framework() {
         framework.work();
+    }
+}
+
+/// The shrinker's count, in pages. In reclaim: takes no lock.
+#[no_mangle]
+extern "C" fn kpreserve_nr_pages_reclaimable() -> c_ulong {
+    framework().map_or(0, |framework| framework.nr_pages_reclaimable() as c_ulong)
+}
+
+/// The shrinker's scan: condemns up to `nr_pages`. In reclaim: takes no lock.
+#[no_mangle]
+extern "C" fn kpreserve_reclaim(nr_pages: c_ulong) -> c_ulong {
+    framework().map_or(0, |framework| {
+        framework.reclaim(nr_pages as usize) as c_ulong
+    })
+}
+
+/// Gives back what this CPU holds.
+#[no_mangle]
+extern "C" fn kpreserve_drain_here() {
+    if let Ok(framework) = framework() {
+        framework.drain_here();
+    }
+}
+
+/// Gives back what a CPU held; it is offline, and hotplug keeps it so meanwhile.
+#[no_mangle]
+extern "C" fn kpreserve_on_cpu_dead(cpu: c_uint) {
+    if let Ok(framework) = framework() {
+        // SAFETY: called for a CPU that has gone down (helpers.c), by who took it down and has seen
+        // it idle for good; CPUs come and go one at a time.
+        unsafe { framework.drain_cpu(cpu as usize) };
     }
 }

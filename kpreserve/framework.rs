@@ -4,6 +4,10 @@
 
 use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 use kernel::sync::Mutex;
 use kpreserve_kho::{
     ledger::FREEZE_WAIT_MS,
@@ -24,6 +28,7 @@ use crate::adopt::{
 };
 use crate::names::Names;
 use crate::pool::Pool;
+use crate::roll::Roll;
 use crate::root::Root;
 use crate::survey::survey;
 use crate::table::RunTable;
@@ -32,13 +37,15 @@ use crate::table::RunTable;
 ///
 /// Lock order: a [`GatePass`] before any lock; then `names`, then `pool`, then `table`. A cache's
 /// growth lock comes between the pass and `table`. KHO's own mutex is taken under all of them,
-/// which is why nothing here may be called from reclaim.
+/// which is why none of them may be taken by reclaim (reclaim.rs).
 #[pin_data]
 pub struct Framework {
     machine: &'static dyn Machine,
     root: Root,
     /// Runs and pages that the previous kernel left to us.
     inherited: (usize, usize),
+    roll: Roll,
+    reclaim_counts: ReclaimCounts,
     #[pin]
     gate: Gate,
     #[pin]
@@ -47,6 +54,13 @@ pub struct Framework {
     pool: Mutex<Pool>,
     #[pin]
     table: Mutex<RunTable>,
+}
+
+/// What reclaim and CPU hotplug have done in this boot.
+pub(crate) struct ReclaimCounts {
+    pub(crate) nr_calls: Atomic<u64>,
+    pub(crate) nr_pages: Atomic<u64>,
+    pub(crate) nr_cpus_drained: Atomic<u64>,
 }
 
 /// What [`Framework::boot`] does about an image that is refused.
@@ -77,6 +91,13 @@ pub struct Stats {
     pub nr_pages_waiting: usize,
     /// Names in the dictionary.
     pub nr_names: u64,
+    /// How often reclaim has asked for memory.
+    pub nr_reclaims: u64,
+    /// Pages of empty runs that it has condemned; the worker gives them back unless they are used
+    /// again before.
+    pub nr_pages_condemned: u64,
+    /// How often what a CPU held was given back because the CPU was gone.
+    pub nr_cpus_drained: u64,
 }
 
 impl Framework {
@@ -118,6 +139,12 @@ impl Framework {
             machine,
             root,
             inherited,
+            roll: Roll::new(),
+            reclaim_counts: ReclaimCounts {
+                nr_calls: Atomic::new(0),
+                nr_pages: Atomic::new(0),
+                nr_cpus_drained: Atomic::new(0),
+            },
             gate <- Gate::new(),
             names <- new_mutex!(None, "kpreserve_names"),
             pool <- new_mutex!(pool, "kpreserve_pool"),
@@ -165,6 +192,9 @@ impl Framework {
             nr_runs_waiting,
             nr_pages_waiting,
             nr_names: self.root.head().nr_names.load(),
+            nr_reclaims: self.reclaim_counts.nr_calls.load(Relaxed),
+            nr_pages_condemned: self.reclaim_counts.nr_pages.load(Relaxed),
+            nr_cpus_drained: self.reclaim_counts.nr_cpus_drained.load(Relaxed),
         }
     }
 
@@ -178,12 +208,23 @@ impl Framework {
         &self.root
     }
 
-    /// Does what could not be done where it came up: called by the worker.
+    /// Returns the caches that are up.
+    pub(crate) fn roll(&self) -> &Roll {
+        &self.roll
+    }
+
+    /// Returns where reclaim counts what it does.
+    pub(crate) fn reclaim_counts(&self) -> &ReclaimCounts {
+        &self.reclaim_counts
+    }
+
+    /// Does what could not be done where it came up: called by the worker. Holds up nobody who
+    /// opens something.
     pub fn work(&'static self) {
-        let _ = self.with_names(|names| {
-            names.work();
-            Ok(())
-        });
+        for cache in self.roll.iter() {
+            // What failed is asked for again by the next one who misses it.
+            let _ = cache.work();
+        }
     }
 
     /// Runs `f` on the names, which are opened first if that has not succeeded yet.

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The reboot notifier and the worker, for boot.rs: the kernel offers both as
- * macros over static data.
+ * The reboot notifier, the worker, the shrinker and the CPU hotplug state, for
+ * boot.rs: the kernel offers them as macros over static data, or as structs of
+ * callbacks.
  */
 
+#include <linux/cpuhotplug.h>
+#include <linux/cpumask.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
+#include <linux/percpu.h>
+#include <linux/printk.h>
 #include <linux/reboot.h>
+#include <linux/shrinker.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
@@ -50,6 +56,79 @@ void kpreserve_kick_worker(void)
 	schedule_work(&kpreserve_work);
 }
 
+static void kpreserve_drain_fn(struct work_struct *work)
+{
+	kpreserve_drain_here();
+	/* What this has emptied. */
+	kpreserve_kick_worker();
+}
+
+static DEFINE_PER_CPU(struct work_struct, kpreserve_drain_work);
+
+/*
+ * Lets each CPU give back what it holds, later: in reclaim nobody can wait for
+ * other CPUs, nor hold off hotplug. The work of a CPU that goes away meanwhile
+ * runs on another one, where it does no harm; what the CPU held is given back
+ * when it is dead.
+ */
+static void kpreserve_drain_all(void)
+{
+	unsigned int cpu;
+
+	for_each_online_cpu(cpu)
+		queue_work_on(cpu, system_percpu_wq,
+			      per_cpu_ptr(&kpreserve_drain_work, cpu));
+}
+
+static unsigned long kpreserve_shrinker_count(struct shrinker *shrinker,
+					      struct shrink_control *sc)
+{
+	return kpreserve_nr_pages_reclaimable() ?: SHRINK_EMPTY;
+}
+
+static unsigned long kpreserve_shrinker_scan(struct shrinker *shrinker,
+					     struct shrink_control *sc)
+{
+	unsigned long nr_pages = kpreserve_reclaim(sc->nr_to_scan);
+
+	if (nr_pages < sc->nr_to_scan)
+		kpreserve_drain_all();
+	return nr_pages ?: SHRINK_STOP;
+}
+
+static int kpreserve_cpu_dead(unsigned int cpu)
+{
+	kpreserve_on_cpu_dead(cpu);
+	return 0;
+}
+
+/*
+ * For good, like the module. What fails here costs memory that is not given
+ * back; that is no reason not to come up.
+ */
+static void kpreserve_watch_memory(void)
+{
+	struct shrinker *shrinker = shrinker_alloc(0, "kpreserve");
+	unsigned int cpu;
+	int err;
+
+	for_each_possible_cpu(cpu)
+		INIT_WORK(per_cpu_ptr(&kpreserve_drain_work, cpu),
+			  kpreserve_drain_fn);
+	if (shrinker) {
+		shrinker->count_objects = kpreserve_shrinker_count;
+		shrinker->scan_objects = kpreserve_shrinker_scan;
+		shrinker_register(shrinker);
+	} else {
+		pr_warn("kpreserve: no shrinker: empty memory is kept under pressure\n");
+	}
+	err = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "kpreserve:dead",
+					NULL, kpreserve_cpu_dead);
+	if (err < 0)
+		pr_warn("kpreserve: what a CPU holds stays there when it goes offline: %d\n",
+			err);
+}
+
 /*
  * From here on a reboot waits: between the first run that is preserved again
  * and the announcement of the root page, the image would not be found by the
@@ -72,7 +151,9 @@ int kpreserve_begin_init(void)
 void kpreserve_end_init(bool is_up)
 {
 	mutex_unlock(&kpreserve_init_lock);
-	if (!is_up)
+	if (is_up)
+		kpreserve_watch_memory();
+	else
 		unregister_reboot_notifier(&kpreserve_reboot_nb);
 }
 

@@ -15,5 +15,9 @@ void kpreserve_pin_module(struct module *module);
 /* In Rust: */
 void kpreserve_on_reboot(void);
 void kpreserve_do_work(void);
+unsigned long kpreserve_nr_pages_reclaimable(void);
+unsigned long kpreserve_reclaim(unsigned long nr_pages);
+void kpreserve_drain_here(void);
+void kpreserve_on_cpu_dead(unsigned int cpu);
 
 #endif

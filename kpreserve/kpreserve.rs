@@ -32,6 +32,7 @@
 //! | `pool` | runs of arenas that nobody has open |
 //! | [`framework`] | [`Framework`]: one a boot |
 //! | `names`, `dictionary` | arena table, names |
+//! | `roll`, `reclaim` | the caches that are up; memory given back under pressure |
 //! | [`open`], `named` | opening caches, areas and objects |
 //! | `global`, `boot` | the framework of this boot; init, freeze by reboot notifier, worker |
 
@@ -53,6 +54,8 @@ mod named;
 mod names;
 pub mod open;
 mod pool;
+mod reclaim;
+mod roll;
 mod root;
 mod survey;
 mod table;

@@ -41,6 +41,7 @@ use crate::abi::{
 };
 use crate::dictionary::Dictionary;
 use crate::framework::Framework;
+use crate::roll;
 
 /// What a new arena is to hold.
 pub(crate) struct ArenaPlan {
@@ -105,6 +106,8 @@ pub(crate) struct Names {
     free_arenas: KVec<u32>,
     pub(crate) dictionary: Dictionary,
     caches: KVec<Up>,
+    /// Whose place on the framework's roll is the last.
+    last: Option<&'static roll::Link>,
 }
 
 impl Names {
@@ -163,6 +166,7 @@ impl Names {
             free_arenas,
             dictionary,
             caches: KVec::new(),
+            last: None,
         })
     }
 
@@ -267,6 +271,7 @@ impl Names {
         // Its place comes before its runs: an initialiser that has them and is not used would keep
         // them.
         let place = KBox::<RawCache>::new_uninit(GFP_KERNEL)?;
+        let on_roll = roll::Place::new()?;
         let arena = self.framework.open_arena(handle.id())?;
         let cache = place.write_pin_init(RawCache::new(arena, ser)?)?;
         // SAFETY: leaked, so it is never moved again.
@@ -278,6 +283,7 @@ impl Names {
             shared: None,
         };
         self.caches.push(up, GFP_KERNEL)?;
+        self.last = Some(self.framework.roll().add(self.last, on_roll, cache));
         Ok(cache)
     }
 
@@ -297,14 +303,6 @@ impl Names {
         let opened = cache.try_open()?;
         *shared = Some(opened.clone());
         Ok(opened)
-    }
-
-    /// Lets each cache do what it could not do where it came up.
-    pub(crate) fn work(&mut self) {
-        for up in self.caches.iter() {
-            // What failed is asked for again by the next one who misses it.
-            let _ = up.cache.work();
-        }
     }
 }
 
