@@ -15,12 +15,16 @@ use crate::{
     atomic,
     caches,
     claims,
+    contexts,
     corrupt,
     gate,
     named,
     objects,
     opening,
-    stats, //
+    reclaim,
+    slots,
+    stats,
+    stress, //
 };
 
 /// What follows the first word.
@@ -96,6 +100,22 @@ const COMMANDS: &[(&str, Command)] = &[
     ("frozen", gate::frozen),
     // alloc-atomic N: up to N large objects, without sleeping
     ("alloc-atomic", atomic::run),
+    // alloc-in CONTEXT N: the same in preempt-off, spinlock, irqs-off, softirq, hardirq, nofs, noio, noreclaim
+    ("alloc-in", atomic::run_in),
+    // slots.hold CPU N, slots.take CPU: free slots that CPUs have (taken=..., missing=...)
+    ("slots.hold", slots::hold),
+    ("slots.take", slots::take),
+    // reclaim.prepare BYTES, reclaim.squeeze ROUNDS, reclaim.report
+    ("reclaim.prepare", reclaim::prepare),
+    ("reclaim.squeeze", reclaim::squeeze),
+    ("reclaim.report", reclaim::report),
+    // stress.start THREADS-PER-CPU MICROSECONDS: for ever, and interrupts between (0: none); stress.stop; stress.verify
+    ("stress.start", stress::start),
+    ("stress.stop", stress::stop),
+    ("stress.verify", stress::verify),
+    // lockdep: 1 if it watches; provoke deadlock|sleep: what it must report
+    ("lockdep", contexts::lockdep),
+    ("provoke", contexts::provoke),
     ("stats", stats::run),
     // corrupt WHAT [NAME]
     ("corrupt", corrupt::run),

@@ -16,5 +16,8 @@ pub(crate) fn run(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     reply.put("runs_waiting", stats.nr_runs_waiting as u64);
     reply.put("bytes_waiting", stats.nr_pages_waiting as u64 * 4096);
     reply.put("names", stats.nr_names);
+    reply.put("reclaims", stats.nr_reclaims);
+    reply.put("condemned_pages", stats.nr_pages_condemned);
+    reply.put("cpus_drained", stats.nr_cpus_drained);
     Ok(())
 }

@@ -6,7 +6,8 @@
 //! afterwards are lines of `key=value`; `ns` is the time that the command took.
 //!
 //! Files in this directory may depend on the public parts of the `kpreserve` and `kernel` crates,
-//! and on nothing else. Only `image.rs`, which damages an image on purpose, has unsafe code.
+//! and on nothing else. Unsafe code is in `image.rs`, which damages an image on purpose, in `slots.rs`,
+//! which looks into free slots, and where C is called: `contexts.rs`, `threads.rs`, `reclaim.rs`.
 //!
 //! | file | commands |
 //! | --- | --- |
@@ -17,7 +18,11 @@
 //! | `opening` | `open`: each way in which opening fails |
 //! | `claims` | `claim`: each way in which claiming fails |
 //! | `gate` | `freeze`, `thaw`, `frozen` |
-//! | `atomic` | `alloc-atomic`: allocation where one cannot sleep |
+//! | `atomic` | `alloc-atomic`, `alloc-in`: allocation where one cannot sleep |
+//! | `slots` | `slots.*`: free slots, and which CPU has them |
+//! | `reclaim` | `reclaim.*`: memory pressure |
+//! | `stress` | `stress.*`: objects come and go on all CPUs while the machine stops |
+//! | `contexts`, `threads` | running code in interrupts, and in threads; `lockdep`, `provoke` |
 //! | `stats` | `stats` |
 //! | `corrupt`, `image` | `corrupt`: damages what the next kernel will find |
 
@@ -45,6 +50,7 @@ mod atomic;
 mod caches;
 mod claims;
 mod command;
+mod contexts;
 mod corrupt;
 mod gate;
 mod image;
@@ -52,8 +58,12 @@ mod named;
 mod objects;
 mod opening;
 mod pattern;
+mod reclaim;
 mod reply;
+mod slots;
 mod stats;
+mod stress;
+mod threads;
 
 use reply::Reply;
 
