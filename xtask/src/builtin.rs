@@ -4,12 +4,12 @@
 //!
 //! The source is the plain one with an overlay: our tree as `drivers/kpreserve`, one `source` line in
 //! `drivers/Kconfig`, one `obj-` line in `drivers/Makefile`. It is seen at the same path, and the build folder starts as a copy
-//! of the plain kernel's, so that make compiles little more than our code.
+//! of the unpatched kernel's (the plain or the debug one), so that make compiles little more than our code.
 
 use crate::{
     cache::{self, Cache},
     jail::Jail,
-    kernel::{self, Kernel},
+    kernel::{self, Flavour, Kernel},
     run, source, sync,
     ui::{self, Stage},
     workshop::Workshop,
@@ -32,7 +32,7 @@ pub(crate) struct Builtin {
 
 impl Builtin {
     /// Builds what changed.
-    pub(crate) fn make(shop: &Workshop) -> Result<Self> {
+    pub(crate) fn make(shop: &Workshop, flavour: Flavour) -> Result<Self> {
         let checkout = shop.checkout();
         if !checkout.path("Kconfig").is_file() {
             bail!(
@@ -41,15 +41,20 @@ impl Builtin {
             );
         }
         let _lock = checkout.lock()?;
-        let plain = shop.kernel()?;
-        let place = checkout.against("builtin", &plain.id)?;
+        let unpatched = shop.unpatched(flavour)?;
+        let (name, what) = match flavour {
+            Flavour::Plain => ("builtin", "kernel with kpreserve built in"),
+            Flavour::Debug => ("debug", "debug kernel with kpreserve built in"),
+        };
+        let place = checkout.against(name, &unpatched.id)?;
         let out = place.join("out");
         if !out.is_dir() {
-            copy_out(shop.cache(), &plain.out, &out)?;
+            copy_out(shop.cache(), &unpatched.out, &out)?;
         }
         let jail = lay(shop, &place)?.lend(&out, kernel::OUT);
-        let fragment = kernel::fragment(shop.source()?, checkout.folder(), &["builtin.config"])?;
-        let log = checkout.corner("builtin.log");
+        let fragments = [flavour.fragments(), &["builtin.config"]].concat();
+        let fragment = kernel::fragment(shop.source()?, checkout.folder(), &fragments)?;
+        let log = checkout.corner(format!("{name}.log"));
         let _ = fs::remove_file(&log);
         // Only our own Kconfig can change what the fragment leads to.
         let kconfig = fs::read_to_string(checkout.path("Kconfig"))?;
@@ -59,10 +64,10 @@ impl Builtin {
             kernel::configure(&jail, &out, &fragment, &log)?;
             fs::write(&stamp_file, &stamp)?;
         }
-        kernel::build(&jail, &log, "kernel with kpreserve built in")?;
+        kernel::build(&jail, &log, what)?;
         let kernel = Kernel {
             out,
-            id: plain.id.clone(),
+            id: unpatched.id.clone(),
         };
         kernel::expect_file(&kernel.image(), "the built-in kernel")?;
         Ok(Self { kernel })

@@ -7,7 +7,7 @@ use crate::{
     builtin::Builtin,
     cache, data,
     initramfs::Image,
-    kernel::{Kernel, Variant},
+    kernel::{Flavour, Kernel, Variant},
     modules::{Modules, Purpose},
     scenario::{Generation, Mode, Scenario},
     workshop::Workshop,
@@ -36,6 +36,7 @@ pub(crate) struct Parts<'a> {
     modules: OnceCell<Result<Modules, String>>,
     stale: OnceCell<Result<Modules, String>>,
     builtin: OnceCell<Result<Builtin, String>>,
+    debug: OnceCell<Result<Builtin, String>>,
 }
 
 /// The files that QEMU takes.
@@ -54,18 +55,23 @@ impl<'a> Parts<'a> {
             modules: OnceCell::new(),
             stale: OnceCell::new(),
             builtin: OnceCell::new(),
+            debug: OnceCell::new(),
         })
     }
 
     fn kernel(&self, variant: Variant) -> Result<&Kernel> {
         match variant {
             Variant::Plain => self.shop.kernel(),
-            Variant::Builtin => Ok(self.builtin()?.kernel()),
+            Variant::Builtin | Variant::Debug => Ok(self.builtin(variant.flavour())?.kernel()),
         }
     }
 
-    fn builtin(&self) -> Result<&Builtin> {
-        once(&self.builtin, || Builtin::make(self.shop))
+    fn builtin(&self, flavour: Flavour) -> Result<&Builtin> {
+        let cell = match flavour {
+            Flavour::Plain => &self.builtin,
+            Flavour::Debug => &self.debug,
+        };
+        once(cell, || Builtin::make(self.shop, flavour))
     }
 
     fn modules(&self) -> Result<&Modules> {
@@ -87,8 +93,8 @@ impl<'a> Parts<'a> {
         if let Some(own) = self.kernel(variant)?.module(name) {
             return Ok(Some(own));
         }
-        if variant == Variant::Builtin {
-            return Ok(self.builtin()?.module(name));
+        if variant != Variant::Plain {
+            return Ok(self.builtin(variant.flavour())?.module(name));
         }
         match self.modules()?.file(name) {
             Some(file) => Ok(Some(file)),

@@ -20,6 +20,11 @@ const TROUBLE: &[(&str, Kind)] = &[
     ("Call Trace:", Kind::Warn),
     ("UBSAN:", Kind::Warn),
     ("KASAN:", Kind::Warn),
+    ("new suspected memory leaks", Kind::Warn),
+    // Whatever it says in the line, nobody watches any more.
+    ("detector disabled", Kind::Warn),
+    ("INFO: lockdep is turned off", Kind::Warn),
+    ("turning off the locking correctness validator", Kind::Warn),
     ("detected stall", Kind::Hang),
     ("detected expedited stall", Kind::Hang),
     ("blocked for more than", Kind::Hang),
@@ -82,9 +87,9 @@ impl Console {
         match channel {
             Channel::Kernel => {
                 if !self.allow.iter().any(|allowed| line.contains(allowed)) {
-                    if let Some((_, kind)) = TROUBLE.iter().find(|(sign, _)| line.contains(sign)) {
+                    if let Some(kind) = trouble(line) {
                         self.trouble
-                            .entry(*kind)
+                            .entry(kind)
                             .or_insert_with(|| line.trim().to_owned());
                     }
                 }
@@ -177,6 +182,16 @@ impl Console {
     }
 }
 
+/// What kind of trouble a kernel message tells of.
+fn trouble(line: &str) -> Option<Kind> {
+    // SLUB: "BUG kmalloc-64 (Not tainted): Redzone overwritten"
+    if line.starts_with("BUG ") {
+        return Some(Kind::Warn);
+    }
+    let found = TROUBLE.iter().find(|(sign, _)| line.contains(sign));
+    found.map(|(_, kind)| *kind)
+}
+
 /// A kernel message without its `[    1.234567] `.
 fn without_time(line: &str) -> &str {
     let Some(rest) = line.strip_prefix('[') else {
@@ -222,6 +237,20 @@ mod tests {
     fn trouble_is_reported_once_a_kind() {
         let log = "[    1.000000] WARNING: CPU: 0\n[    1.1] Call Trace:\n[    2.000000] Kernel panic - not syncing";
         assert_eq!(kinds(&judge(log, PLAN)), [Kind::Panic, Kind::Warn]);
+    }
+
+    #[test]
+    fn what_debug_kernels_say_is_trouble() {
+        for line in [
+            "[    1.0] WARNING: possible circular locking dependency detected",
+            "[    1.0] BUG: sleeping function called from invalid context at x.c:1",
+            "[    1.0] BUG kmalloc-64 (Not tainted): Right Redzone overwritten",
+            "[    1.0] kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+            "[    1.0] BUG: MAX_LOCKDEP_CHAINS too low!",
+        ] {
+            assert_eq!(kinds(&judge(line, PLAN)), [Kind::Warn], "{line}");
+        }
+        assert!(judge("[    1.0] CONFIG_DEBUG is on", PLAN).is_good());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The plain kernel: unpatched, built once per source, configuration and build root.
+//! Unpatched kernels, the plain one and the one that watches itself, built once per source, configuration and build root.
 
 use crate::{
     buildroot::BuildRoot,
@@ -25,6 +25,33 @@ pub(crate) const OUT: &str = "/src/out";
 /// Modules of the kernel itself that scenarios may load.
 const OWN_MODULES: &[&str] = &["drivers/misc/lkdtm/lkdtm.ko"];
 
+/// What an unpatched kernel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// To be measured.
+    Plain,
+    /// To notice what goes wrong in it.
+    Debug,
+}
+
+impl Flavour {
+    /// Its fragments beyond `kernel/base.config`.
+    pub(crate) fn fragments(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &[],
+            Self::Debug => &["debug.config"],
+        }
+    }
+
+    /// What the names of its folders start with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Plain => "kernel",
+            Self::Debug => "debug",
+        }
+    }
+}
+
 /// A built kernel.
 pub(crate) struct Kernel {
     /// The build folder.
@@ -34,27 +61,32 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Finds the plain kernel in the cache, or builds it.
+    /// Finds a kernel in the cache, or builds it.
     pub(crate) fn make(
         cache: &Cache,
         root: &BuildRoot,
         source: &Source,
         checkout: &Path,
+        flavour: Flavour,
     ) -> Result<Self> {
-        let fragment = fragment(source, checkout, &[])?;
+        let fragment = fragment(source, checkout, flavour.fragments())?;
         let id = cache::hash([root.id(), &source.id, fragment.text()]);
         let out = cache.folder(
-            &format!("kernel-{}-{}-{id}", source.id, root.id()),
+            &format!("{}-{}-{}-{id}", flavour.prefix(), source.id, root.id()),
             |part| {
                 cache.need_space(2, "building the kernel")?;
                 let jail = root
                     .jail()
                     .show(&source.folder, source::INSIDE)
                     .lend(part, OUT);
-                let log = cache.log("kernel");
-                seed(cache, root, source, part, &log)?;
+                let log = cache.log(flavour.prefix());
+                seed(cache, root, source, flavour, part, &log)?;
                 configure(&jail, part, &fragment, &log)?;
-                build(&jail, &log, "kernel: build (takes some minutes)")
+                let what = match flavour {
+                    Flavour::Plain => "kernel: build (takes some minutes)",
+                    Flavour::Debug => "debug kernel: build (takes some minutes)",
+                };
+                build(&jail, &log, what)
             },
         )?;
         Ok(Self { out, id })
@@ -94,8 +126,16 @@ pub(crate) fn fragment(source: &Source, checkout: &Path, more: &[&str]) -> Resul
 
 /// Starts from a kernel of the same source and build root with another configuration, if the cache has one: make then
 /// compiles what the configuration changes, minutes less than everything.
-fn seed(cache: &Cache, root: &BuildRoot, source: &Source, part: &Path, log: &Path) -> Result<()> {
-    let start = format!("kernel-{}-{}-", source.id, root.id());
+fn seed(
+    cache: &Cache,
+    root: &BuildRoot,
+    source: &Source,
+    flavour: Flavour,
+    part: &Path,
+    log: &Path,
+) -> Result<()> {
+    // The other flavour would not do: lock debugging is in every object.
+    let start = format!("{}-{}-{}-", flavour.prefix(), source.id, root.id());
     let newest = fs::read_dir(cache.path(""))?
         .filter_map(Result::ok)
         .filter(|entry| {
@@ -166,6 +206,8 @@ pub(crate) enum Variant {
     Plain,
     /// Our tree is part of the kernel.
     Builtin,
+    /// The same, and the kernel watches itself: lockdep, sleeping where one must not, page and slab debugging.
+    Debug,
 }
 
 impl Variant {
@@ -174,6 +216,18 @@ impl Variant {
         match self {
             Self::Plain => "plain",
             Self::Builtin => "builtin",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// All, in the order in which tests run.
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Builtin, Self::Debug];
+
+    /// The unpatched kernel under it.
+    pub(crate) fn flavour(self) -> Flavour {
+        match self {
+            Self::Plain | Self::Builtin => Flavour::Plain,
+            Self::Debug => Flavour::Debug,
         }
     }
 }

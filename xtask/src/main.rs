@@ -91,7 +91,11 @@ enum Task {
         clippy: bool,
     },
     /// Build the kernel with kpreserve built in.
-    Builtin,
+    Builtin {
+        /// The one that watches itself.
+        #[arg(long)]
+        debug: bool,
+    },
     /// Make the build root and the kernel, as the other commands do when they need them.
     Setup,
     /// Remove what was built in this checkout.
@@ -137,7 +141,13 @@ fn perform(task: Task) -> Result<()> {
         } => vm::command(&shop, &scenario, kernel, vm::Options { verbose, keep }),
         Task::Modules { clippy: true } => modules::command(&shop, modules::Purpose::Clippy),
         Task::Modules { clippy: false } => modules::command(&shop, modules::Purpose::Use),
-        Task::Builtin => builtin::Builtin::make(&shop).map(drop),
+        Task::Builtin { debug } => {
+            let flavour = match debug {
+                true => kernel::Flavour::Debug,
+                false => kernel::Flavour::Plain,
+            };
+            builtin::Builtin::make(&shop, flavour).map(drop)
+        }
         Task::Setup => shop.kernel().map(drop),
         Task::Clean { cache } => clean::command(&shop, cache),
     }

@@ -106,7 +106,7 @@ pub(crate) fn trial(shop: &Workshop, parts: &Parts<'_>, scenario: &Scenario) -> 
 fn label(scenario: &Scenario, variant: Variant) -> String {
     match variant {
         Variant::Plain => scenario.name.clone(),
-        Variant::Builtin => format!("{}-{}", scenario.name, variant.name()),
+        Variant::Builtin | Variant::Debug => format!("{}-{}", scenario.name, variant.name()),
     }
 }
 

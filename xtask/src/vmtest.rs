@@ -14,16 +14,22 @@ use crate::{
 };
 use anyhow::Result;
 
-/// Runs the broken scenarios, then every other one on each of its kernels: short chains first, and what needs a further kernel last.
+/// Runs every scenario on each of its kernels, one kernel after the other, since each takes a while to build; on each the broken
+/// ones first, then short chains, and what needs a further kernel last.
 pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
     let parts = Parts::new(shop)?;
     let mut scenarios = Scenario::all(shop.checkout().folder())?;
-    scenarios.retain(|scenario| !scenario.is_bench() && scenario.broken.is_none());
-    scenarios.sort_by_key(|scenario| scenario.generations.len());
-    let mut tally = selfcheck(shop, &parts)?;
-    for variant in [Variant::Plain, Variant::Builtin] {
+    scenarios.retain(|scenario| !scenario.is_bench());
+    scenarios.sort_by_key(|scenario| (scenario.broken.is_none(), scenario.generations.len()));
+    let mut tally = Tally::default();
+    for variant in Variant::ALL {
         for scenario in &scenarios {
-            if scenario.kernels.contains(&variant) {
+            if !scenario.kernels.contains(&variant) {
+                continue;
+            }
+            if let Some(expected) = scenario.broken {
+                tally += broken(shop, &parts, scenario, variant, expected);
+            } else {
                 ui::say(format!("--- {}: {}", scenario.name, scenario.summary));
                 tally += one(shop, &parts, scenario, variant);
             }
@@ -49,15 +55,26 @@ fn one(shop: &Workshop, parts: &Parts<'_>, scenario: &Scenario, variant: Variant
 pub(crate) fn selfcheck(shop: &Workshop, parts: &Parts<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     for scenario in Scenario::all(shop.checkout().folder())? {
-        let Some(expected) = scenario.broken else {
-            continue;
-        };
-        tally += Tally::of(
-            format!("the scenario {}", scenario.name),
-            noticed(shop, parts, &scenario, expected),
-        );
+        if let Some(expected) = scenario.broken {
+            for &variant in &scenario.kernels {
+                tally += broken(shop, parts, &scenario, variant, expected);
+            }
+        }
     }
     Ok(tally)
+}
+
+fn broken(
+    shop: &Workshop,
+    parts: &Parts<'_>,
+    scenario: &Scenario,
+    variant: Variant,
+    expected: Kind,
+) -> Tally {
+    Tally::of(
+        format!("the scenario {}", scenario.name),
+        noticed(shop, parts, scenario, variant, expected),
+    )
 }
 
 /// Whether the runner reports what is broken in a scenario.
@@ -65,9 +82,10 @@ fn noticed(
     shop: &Workshop,
     parts: &Parts<'_>,
     scenario: &Scenario,
+    variant: Variant,
     expected: Kind,
 ) -> Result<Tally> {
-    let outcome = vm::boot(shop, parts, scenario, Variant::Plain)?;
+    let outcome = vm::boot(shop, parts, scenario, variant)?;
     let seen = outcome.failures.iter().any(|f| f.kind == expected);
     if !seen {
         ui::say(format!(

@@ -3,7 +3,12 @@
 //! Everything that commands work with. Each part is made when it is first asked for.
 
 use crate::{
-    buildroot::BuildRoot, cache::Cache, checkout::Checkout, host, kernel::Kernel, series::Series,
+    buildroot::BuildRoot,
+    cache::Cache,
+    checkout::Checkout,
+    host,
+    kernel::{Flavour, Kernel},
+    series::Series,
     source::Source,
 };
 use anyhow::Result;
@@ -17,6 +22,7 @@ pub(crate) struct Workshop {
     root: OnceCell<BuildRoot>,
     source: OnceCell<Source>,
     kernel: OnceCell<Kernel>,
+    debug_kernel: OnceCell<Kernel>,
 }
 
 /// `OnceCell::get_or_try_init`, which is not stable yet.
@@ -41,6 +47,7 @@ impl Workshop {
             root: OnceCell::new(),
             source: OnceCell::new(),
             kernel: OnceCell::new(),
+            debug_kernel: OnceCell::new(),
         })
     }
 
@@ -72,9 +79,18 @@ impl Workshop {
 
     /// The plain kernel.
     pub(crate) fn kernel(&self) -> Result<&Kernel> {
+        self.unpatched(Flavour::Plain)
+    }
+
+    /// An unpatched kernel.
+    pub(crate) fn unpatched(&self, flavour: Flavour) -> Result<&Kernel> {
         let (root, source) = (self.root()?, self.source()?);
-        once(&self.kernel, || {
-            Kernel::make(&self.cache, root, source, self.checkout.folder())
+        let cell = match flavour {
+            Flavour::Plain => &self.kernel,
+            Flavour::Debug => &self.debug_kernel,
+        };
+        once(cell, || {
+            Kernel::make(&self.cache, root, source, self.checkout.folder(), flavour)
         })
     }
 }
