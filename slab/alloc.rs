@@ -63,7 +63,7 @@ impl RawCache {
         match here.sheaf().pop() {
             Some(free) => {
                 drop(here);
-                Some(free)
+                self.is_untouched(&free).then_some(free)
             }
             None => {
                 drop(here);
@@ -81,6 +81,10 @@ impl RawCache {
             let nr_runs_added = self.fixed.nr_runs_added.load(Acquire);
             let mut nr_looks = NR_LOOKS_MAX;
             let grown = if let Some(free) = self.take_slot(&mut nr_looks) {
+                if !self.is_untouched(&free) {
+                    // It stays taken: one less each time.
+                    continue;
+                }
                 return Ok(Vacant::new(free, self));
             } else if nr_looks == 0 && (can_sleep || nr_rounds < NR_ROUNDS_ATOMIC) {
                 // What was full is noted, so the search goes on behind it.

@@ -108,6 +108,10 @@ impl<T: Preservable> Cache<T> {
         let stride_bytes = cache.geometry().stride_bytes();
         let mut nr_done = 0;
         while let Some((first, nr)) = word.pop_group() {
+            if !cache.are_untouched(&first, nr) {
+                // They stay taken.
+                continue;
+            }
             for at in 0..nr {
                 let start = first.start.as_ptr().wrapping_add(at * stride_bytes);
                 // SAFETY: a slot of the group, big enough and aligned for a `T` (type invariants),
@@ -202,6 +206,7 @@ impl Row {
         }
         let first = ManuallyDrop::new(self.first);
         let (start, tag) = (first.start(), first.tag());
+        let is_intact = first.cache().is_row_intact(start, nr, size_of::<T>());
         // SAFETY: the tags of the row's slots, which stand side by side as well.
         unsafe { retract(tag, nr) };
         // Retracted first, then zeroed, for whoever finds the slots after a cut.
@@ -212,8 +217,10 @@ impl Row {
             // SAFETY: a whole slot, which is this row's.
             unsafe { start.as_ptr().write_bytes(0, stride_bytes) };
         }
-        // INVARIANT: its tag is even, and nobody else's; so are those behind it.
-        batch.add_row(FreeSlot { start, tag }, nr);
+        if is_intact {
+            // INVARIANT: its tag is even, and nobody else's; so are those behind it.
+            batch.add_row(FreeSlot { start, tag }, nr);
+        }
     }
 
     fn free_singly(self, nr: usize, stride_bytes: usize) {

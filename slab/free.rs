@@ -6,6 +6,8 @@ use core::ptr::NonNull;
 
 use kernel::sync::atomic::Relaxed;
 
+use kpreserve_kho::Refusal;
+
 use crate::abi::HEADER_BYTES;
 use crate::geometry::Geometry;
 use crate::raw::RawCache;
@@ -107,22 +109,46 @@ impl RawCache {
 
     /// Gives taken slots of one word back; `base` is the start of their slab.
     pub(crate) fn give_word(&self, base: NonNull<u8>, taken: Taken, given_twice: bool) {
-        // SAFETY: a slab with a slot that was taken, so its run stays.
-        let memory = unsafe { SlabMemory::new(self.geometry(), base) };
-        let place = memory.noted_place();
-        let slab = self.window().phys(base).and_then(|phys| {
-            let run = self.fixed.directory.get(place)?;
-            // SAFETY: slots of the slab are owned, and their bits still set; nothing but the words
-            // is used once they are cleared.
-            unsafe { run.slab_of_owner(place, phys, self.geometry()) }
-        });
-        match slab {
+        // SAFETY: slots of the slab are owned, and their bits still set; nothing but the words is
+        // used once they are cleared.
+        match unsafe { self.slab_of_owner(base) } {
             Some(slab) if given_twice => {
                 self.quarantine(&slab, freed_twice(&slab, taken.word() * 64));
             }
             Some(slab) => self.give_taken(&slab, taken),
             None => {}
         }
+    }
+
+    /// Quarantines the slab of a slot, in which `at` is.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the slot.
+    #[cold]
+    pub(crate) unsafe fn quarantine_at(&self, at: NonNull<u8>, why: Refusal) {
+        let within = self.geometry().offset_of(at.addr().get());
+        // SAFETY: inside a slab, which is aligned to its size.
+        let base = unsafe { at.sub(within) };
+        // SAFETY: says the caller.
+        if let Some(slab) = unsafe { self.slab_of_owner(base) } {
+            self.quarantine(&slab, why);
+        }
+    }
+
+    /// Returns the slab that begins at `base`.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns a slot of it, and uses the slab only until it has given the slot back, its words
+    /// also right after.
+    unsafe fn slab_of_owner(&self, base: NonNull<u8>) -> Option<Slab<'_>> {
+        // SAFETY: a slab with a slot that was taken, so its run stays.
+        let place = unsafe { SlabMemory::new(self.geometry(), base) }.noted_place();
+        let phys = self.window().phys(base)?;
+        let run = self.fixed.directory.get(place)?;
+        // SAFETY: says the caller.
+        unsafe { run.slab_of_owner(place, phys, self.geometry()) }
     }
 
     /// Gives taken slots back to their slab.

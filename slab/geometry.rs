@@ -21,6 +21,7 @@ use kpreserve_kho::{
 };
 
 use crate::abi::HEADER_BYTES;
+use crate::check::REDZONE_BYTES;
 
 /// Slots are at least this far apart, and aligned to it, in bytes.
 pub const STRIDE_MIN_BYTES: usize = 8;
@@ -124,7 +125,13 @@ impl Geometry {
     ///
     /// As [`of`](Self::of).
     pub fn of_type<T>() -> Result<Self> {
-        Self::of(size_of::<T>(), align_of::<T>())
+        Self::of_object(size_of::<T>(), align_of::<T>())
+    }
+
+    /// Chooses a layout for objects, in debug builds with a redzone behind each, if there is room.
+    pub(crate) fn of_object(size_bytes: usize, align_bytes: usize) -> Result<Self> {
+        Self::of(size_bytes.saturating_add(REDZONE_BYTES), align_bytes)
+            .or_else(|_| Self::of(size_bytes, align_bytes))
     }
 
     const fn fit(stride: usize, align: usize, order: u8) -> Option<Self> {

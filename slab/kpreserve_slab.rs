@@ -20,6 +20,7 @@
 //! | `directory` | the runs of a cache, by place and by address |
 //! | `sheaf` | the sheaves of each CPU |
 //! | `touch`, `validate` | taking a slab into use; quarantine |
+//! | `check` | debug builds: poison, redzones |
 //! | [`raw`] | [`RawCache`]: a cache without its type |
 //! | `alloc`, `free` | taking slots, giving them back |
 //! | `bulk` | many objects at once |
@@ -42,6 +43,7 @@ pub mod abi;
 mod alloc;
 mod bulk;
 pub mod cache;
+mod check;
 pub mod claim;
 mod directory;
 mod free;

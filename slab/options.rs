@@ -61,7 +61,7 @@ impl CacheOptions {
         if self.cache_line {
             align = align.max(line_align(size_of::<T>()));
         }
-        Geometry::of(size_of::<T>(), align)
+        Geometry::of_object(size_of::<T>(), align)
     }
 }
 

@@ -229,6 +229,10 @@ unsafe fn give(start: NonNull<u8>, tag: NonNull<u8>, cache: &'static RawCache, s
     let rounded = size_bytes.next_multiple_of(8);
     // INVARIANT: the tag is even, the slot nobody else's.
     let free = FreeSlot { start, tag };
+    if !cache.is_redzone_intact(start, size_bytes) {
+        // It stays taken.
+        return free.zero(cache);
+    }
     if size_bytes == 0
         || rounded > SIZE_INLINE_MAX_BYTES
         || rounded != cache.geometry().stride_bytes()
@@ -243,11 +247,15 @@ unsafe fn give(start: NonNull<u8>, tag: NonNull<u8>, cache: &'static RawCache, s
 /// The same for a slot of any size.
 #[inline(never)]
 fn zero_and_push(free: FreeSlot, cache: &'static RawCache) {
-    // SAFETY: a whole slot, by the type invariants of `free` the caller's.
-    unsafe {
-        free.start
-            .as_ptr()
-            .write_bytes(0, cache.geometry().stride_bytes())
-    };
+    free.zero(cache);
     cache.push(free);
+}
+
+impl FreeSlot {
+    /// Zeroes the slot, of `cache`.
+    pub(crate) fn zero(&self, cache: &RawCache) {
+        let stride_bytes = cache.geometry().stride_bytes();
+        // SAFETY: a whole slot, by the type invariants the caller's.
+        unsafe { self.start.as_ptr().write_bytes(0, stride_bytes) };
+    }
 }
