@@ -11,7 +11,11 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 use kpreserve_kho::{
-    hash::mix,
+    hash::{
+        fnv1a,
+        fnv1a_u64,
+        mix, //
+    },
     phys::PAGE_SIZE_BYTES,
     ArenaSer,
     RunSer,
@@ -35,6 +39,17 @@ pub const NR_TABLES: usize = 120;
 
 /// The owner that runs of the run table itself have.
 pub const OWNER_TABLE: u32 = u32::MAX;
+
+/// The compatible string of the caches of a pool.
+pub const POOL_COMPATIBLE: &str = "kpreserve-pool";
+
+/// Their version.
+pub const POOL_VERSION: u32 = 1;
+
+/// Returns the fingerprint of the cache of a pool whose slots have `size_bytes`.
+pub const fn pool_fingerprint(size_bytes: usize) -> u64 {
+    fnv1a_u64(fnv1a(0, POOL_COMPATIBLE.as_bytes()), size_bytes as u64)
+}
 
 /// Arena 1: the arena table. Its descriptor stands in the root page.
 pub const ARENA_TABLE: u32 = 1;

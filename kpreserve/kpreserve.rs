@@ -34,6 +34,8 @@
 //! | `names`, `dictionary` | arena table, names |
 //! | `roll`, `reclaim` | the caches that are up; memory given back under pressure |
 //! | [`open`], `named` | opening caches, areas and objects |
+//! | [`allocator`], `classes`, [`box_handle`] | [`preserved_pool!`]: `Box` and `Vec` in preserved memory |
+//! | `contents` | what something is of, for who has no type at hand |
 //! | `global`, `boot` | the framework of this boot; init, freeze by reboot notifier, worker |
 
 #![cfg_attr(not(CONFIG_RUST), no_std)]
@@ -45,8 +47,12 @@ extern crate std;
 
 pub mod abi;
 mod adopt;
+pub mod allocator;
 #[cfg(CONFIG_RUST)]
 pub mod boot;
+pub mod box_handle;
+mod classes;
+mod contents;
 mod dictionary;
 pub mod framework;
 pub mod global;
@@ -60,6 +66,8 @@ mod root;
 mod survey;
 mod table;
 
+pub use allocator::PreservedPool;
+pub use box_handle::BoxHandle;
 pub use framework::{
     Framework,
     IfRefused,
@@ -97,6 +105,7 @@ pub mod prelude {
         Anonymous as _,
         Area,
         ArenaHandle,
+        BoxHandle,
         Cache,
         CacheOptions,
         Handle,
@@ -106,9 +115,21 @@ pub mod prelude {
         PVec,
         Preservable,
         Preserved,
+        PreservedPool as _,
         SharedU64, //
     };
     pub use kernel::prelude::*;
+}
+
+/// What the macros of this crate need in the crates that use them.
+#[doc(hidden)]
+pub mod __private {
+    pub use kernel::alloc::{
+        AllocError,
+        Allocator,
+        Flags,
+        NumaNode, //
+    };
 }
 
 kpreserve_kho::crate_of_kpreserve!();

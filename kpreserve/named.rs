@@ -25,6 +25,7 @@ use kpreserve_slab::{
 };
 
 use crate::abi::NameKind;
+use crate::contents::Contents;
 use crate::dictionary::{
     check_name,
     Found,
@@ -164,7 +165,7 @@ fn claim_named<T: Preservable>(
     if has_ended(names, &entry)? {
         return Ok(None);
     }
-    check_entry::<T>(names, &entry, NameKind::Object)?;
+    check_entry(names, &entry, NameKind::Object, &Contents::of::<T>())?;
     match cache.claim(Handle::from_raw(entry.value)) {
         Err(error) if error == ENOENT || error == ESTALE => Ok(None),
         Err(error) if error == EINVAL => {
@@ -205,7 +206,13 @@ fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> 
     name.extend_from_slice(PREFIX, flags)?;
     name.extend_from_slice(T::COMPATIBLE.as_bytes(), flags)?;
     let geometry = Geometry::of_type::<T>()?;
-    with_cache::<T, _>(framework, &name, geometry, flags, |names, handle| {
-        Cache::from_opened(names.shared_cache(handle)?)
-    })
+    let contents = Contents::of::<T>();
+    with_cache(
+        framework,
+        &name,
+        &contents,
+        geometry,
+        flags,
+        |names, handle| Cache::from_opened(names.shared_cache(handle)?),
+    )
 }

@@ -39,6 +39,7 @@ use crate::abi::{
     ARENA_STRINGS,
     ARENA_TABLE, //
 };
+use crate::contents::Contents;
 use crate::dictionary::Dictionary;
 use crate::framework::Framework;
 use crate::roll;
@@ -64,12 +65,14 @@ impl ArenaPlan {
         }
     }
 
-    /// The plan of a cache of `T` with slabs of that layout.
-    pub(crate) fn cache<T: Preservable>(geometry: Geometry) -> Self {
+    /// The plan of a cache with slabs of that layout.
+    pub(crate) fn cache(contents: &Contents, geometry: Geometry) -> Self {
         Self {
             kind: ArenaKind::Cache,
+            fingerprint: contents.fingerprint,
+            version: contents.version,
+            stride_bytes: contents.size_bytes as u32,
             geometry: Some(geometry),
-            ..Self::area::<T>()
         }
     }
 

@@ -30,6 +30,7 @@ use crate::abi::{
     EntrySer,
     NameKind, //
 };
+use crate::contents::Contents;
 use crate::dictionary::{
     check_name,
     Meaning, //
@@ -136,11 +137,17 @@ impl<T: Preservable> OpenWith for Cache<T> {
         options: &CacheOptions,
         flags: Flags,
     ) -> Result<Self> {
+        const { assert_preservable::<T>() };
         let name = check_name(name)?;
         let geometry = options.geometry::<T>()?;
-        let cache = with_cache::<T, _>(framework, name, geometry, flags, |names, handle| {
-            Cache::from_raw(names.cache(handle)?)
-        })?;
+        let cache = with_cache(
+            framework,
+            name,
+            &Contents::of::<T>(),
+            geometry,
+            flags,
+            |names, handle| Cache::from_raw(names.cache(handle)?),
+        )?;
         cache.raw().set_node(options.node);
         if options.reserve > 0 {
             // What is missing is asked for again by the first who misses it.
@@ -152,22 +159,22 @@ impl<T: Preservable> OpenWith for Cache<T> {
 
 /// Runs `f` on the arena of the cache of a name, which is made, with slabs of that layout, if there is
 /// none.
-pub(crate) fn with_cache<T: Preservable, R>(
+pub(crate) fn with_cache<R>(
     framework: &'static Framework,
     name: &[u8],
+    contents: &Contents,
     geometry: Geometry,
     flags: Flags,
     f: impl FnOnce(&mut Names, ArenaHandle<()>) -> Result<R>,
 ) -> Result<R> {
-    const { assert_preservable::<T>() };
     can_sleep(flags)?;
     let pass = framework.gate().enter()?;
     framework.with_names(|names| {
-        if let Some(handle) = find::<T>(names, name, NameKind::Cache)? {
+        if let Some(handle) = find(names, name, NameKind::Cache, contents)? {
             return f(names, handle);
         }
-        let plan = ArenaPlan::cache::<T>(geometry);
-        let handle = make::<T>(names, &pass, name, NameKind::Cache, &plan)?;
+        let plan = ArenaPlan::cache(contents, geometry);
+        let handle = make(names, &pass, name, NameKind::Cache, contents, &plan)?;
         f(names, handle).inspect_err(|_| unmake(names, &pass, name, handle))
     })
 }
@@ -182,11 +189,12 @@ fn open_raw_area<T: Preservable>(
     let name = check_name(name)?;
     let pass = framework.gate().enter()?;
     framework.with_names(|names| {
-        if let Some(handle) = find::<T>(names, name, NameKind::Area)? {
+        let contents = Contents::of::<T>();
+        if let Some(handle) = find(names, name, NameKind::Area, &contents)? {
             return raw_area(framework, names, handle);
         }
         let plan = ArenaPlan::area::<T>();
-        let handle = make::<T>(names, &pass, name, NameKind::Area, &plan)?;
+        let handle = make(names, &pass, name, NameKind::Area, &contents, &plan)?;
         raw_area(framework, names, handle).inspect_err(|_| unmake(names, &pass, name, handle))
     })
 }
@@ -222,7 +230,7 @@ fn adopt_raw_area<T: Preservable>(
         if ser.kind != ArenaKind::Area as u32 {
             return Err(EINVAL);
         }
-        check_layout::<T>(ser.version, ser.fingerprint)?;
+        check_layout(&Contents::of::<T>(), ser.version, ser.fingerprint)?;
         raw_area(framework, names, ArenaHandle::from_raw(handle.into_raw()))
     })
 }
@@ -253,13 +261,14 @@ macro_rules! open_areas {
 
 open_areas!(Area, PVec);
 
-/// Finds what a name stands for, and checks that it is what `T` and `kind` say.
+/// Finds what a name stands for, and checks that it is what `kind` and `contents` say.
 ///
 /// A name whose arena has ended stands for nothing.
-fn find<T: Preservable>(
+fn find(
     names: &Names,
     name: &[u8],
     kind: NameKind,
+    contents: &Contents,
 ) -> Result<Option<ArenaHandle<()>>> {
     let Some(found) = names.dictionary.lookup(name).map_err(Refusal::report)? else {
         return Ok(None);
@@ -268,7 +277,7 @@ fn find<T: Preservable>(
     if has_ended(names, &entry)? {
         return Ok(None);
     }
-    check_entry::<T>(names, &entry, kind)?;
+    check_entry(names, &entry, kind, contents)?;
     Ok(Some(ArenaHandle::from_raw(entry.value)))
 }
 
@@ -289,48 +298,49 @@ pub(crate) fn has_ended(names: &Names, entry: &EntrySer) -> Result<bool> {
     }
 }
 
-/// Checks that an entry stands for what `T` and `kind` say.
+/// Checks that an entry stands for what `kind` and `contents` say.
 ///
 /// # Errors
 ///
 /// EBUSY for another kind, EINVAL for another compatible string or layout, EOPNOTSUPP for another
 /// version.
-pub(crate) fn check_entry<T: Preservable>(
+pub(crate) fn check_entry(
     names: &Names,
     entry: &EntrySer,
     kind: NameKind,
+    contents: &Contents,
 ) -> Result {
     if entry.kind != kind as u16 {
         return Err(EBUSY);
     }
-    if !names.dictionary.compatible_is(entry, T::COMPATIBLE) {
+    if !names.dictionary.compatible_is(entry, contents.compatible) {
         pr_err!(
             "a name that was to be opened as \"{}\" stands for something else; carried on\n",
-            T::COMPATIBLE
+            contents.compatible
         );
         return Err(EINVAL);
     }
-    check_layout::<T>(entry.version, entry.fingerprint)
+    check_layout(contents, entry.version, entry.fingerprint)
 }
 
-fn check_layout<T: Preservable>(version: u32, fingerprint: u64) -> Result {
-    if version != T::VERSION {
+fn check_layout(contents: &Contents, version: u32, fingerprint: u64) -> Result {
+    if version != contents.version {
         pr_err!(
             "\"{}\": version is {}, this kernel knows {}; carried on, not used\n",
-            T::COMPATIBLE,
+            contents.compatible,
             version,
-            T::VERSION
+            contents.version
         );
         return Err(EOPNOTSUPP);
     }
-    if fingerprint != T::FINGERPRINT {
+    if fingerprint != contents.fingerprint {
         pr_err!(
             "\"{}\": layout of version {} is {:#x}, here {:#x}: a field changed without a new \
              version; carried on, not used\n",
-            T::COMPATIBLE,
+            contents.compatible,
             version,
             fingerprint,
-            T::FINGERPRINT
+            contents.fingerprint
         );
         return Err(EINVAL);
     }
@@ -338,20 +348,21 @@ fn check_layout<T: Preservable>(version: u32, fingerprint: u64) -> Result {
 }
 
 /// Makes an arena and gives it a name.
-fn make<T: Preservable>(
+fn make(
     names: &mut Names,
     pass: &GatePass<'_>,
     name: &[u8],
     kind: NameKind,
+    contents: &Contents,
     plan: &ArenaPlan,
 ) -> Result<ArenaHandle<()>> {
     names.make_room(pass)?;
     let handle = names.make_arena(pass, plan)?;
     let meaning = Meaning {
         kind,
-        compatible: T::COMPATIBLE,
-        version: T::VERSION,
-        fingerprint: T::FINGERPRINT,
+        compatible: contents.compatible,
+        version: contents.version,
+        fingerprint: contents.fingerprint,
         value: handle.into_raw(),
     };
     if let Err(error) = names.dictionary.insert(pass, name, meaning) {

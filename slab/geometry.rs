@@ -349,9 +349,13 @@ impl Geometry {
 
     /// Returns whether slots are apart from each other as values of `T` have to be.
     pub const fn holds<T>(&self) -> bool {
-        let align = align_of::<T>();
-        size_of::<T>() <= self.stride_bytes as usize
-            && align <= PAGE_SIZE_BYTES
+        self.fits(size_of::<T>(), align_of::<T>())
+    }
+
+    /// Returns whether slots have that size and alignment (a power of two), in bytes.
+    pub const fn fits(&self, size_bytes: usize, align: usize) -> bool {
+        size_bytes <= self.stride_bytes as usize
+            && align <= ALIGN_MAX_BYTES
             && self.stride_bytes as usize & (align - 1) == 0
             && self.first_slot & (align - 1) == 0
     }

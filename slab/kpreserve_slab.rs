@@ -65,6 +65,7 @@ pub use cache::Cache;
 pub use geometry::Geometry;
 pub use options::CacheOptions;
 pub use owner::{
+    Owner,
     Slot,
     Vacant, //
 };

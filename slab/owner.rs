@@ -71,6 +71,12 @@ impl Vacant {
         self.start.as_ptr()
     }
 
+    /// Gives the slot up for its address, from which [`Owner::from_raw`] makes an owner again.
+    #[inline]
+    pub fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).start
+    }
+
     /// Makes the slot an object: the next kernel will find it. Everything written to the slot
     /// before is part of it.
     #[inline]
@@ -84,6 +90,35 @@ impl Vacant {
         Slot {
             start: vacant.start,
             cache: vacant.cache,
+        }
+    }
+}
+
+/// What the owner of a slot's address owns.
+pub enum Owner {
+    /// A slot that is free to the next kernel, whatever has been written to it.
+    Vacant(Vacant),
+    /// A slot with a live object.
+    Live(Slot),
+}
+
+impl Owner {
+    /// Takes back what [`Vacant::into_raw`] or [`Slot::into_raw`] gave up.
+    ///
+    /// # Safety
+    ///
+    /// `start` came from there, from a slot of `cache`, and is taken back once.
+    #[inline]
+    pub unsafe fn from_raw(start: NonNull<u8>, cache: &'static RawCache) -> Self {
+        // SAFETY: the slot has an owner, says the caller.
+        let tag = unsafe { tag_of(start, cache) };
+        // SAFETY: as above.
+        if unsafe { Tag::load(tag) }.is_live() {
+            // SAFETY: the tag is odd, and the ownership the caller's.
+            Owner::Live(unsafe { Slot::new(start, cache) })
+        } else {
+            // INVARIANT: the tag is even, and the ownership the caller's.
+            Owner::Vacant(Vacant { start, tag, cache })
         }
     }
 }
@@ -128,12 +163,8 @@ impl Slot {
     /// Returns where the tag of the slot is.
     #[inline(always)]
     pub(crate) fn tag(&self) -> NonNull<u8> {
-        let geometry = self.cache.geometry();
-        let offset = geometry.offset_of(self.start.addr().get());
-        // SAFETY: the slot is `offset` bytes into its slab, which is inside one run.
-        let base = unsafe { self.start.sub(offset) };
-        // SAFETY: tags follow the header, one a slot; by the type invariants there is a slot.
-        unsafe { base.add(HEADER_BYTES + geometry.slot_of(offset)) }
+        // SAFETY: by the type invariants.
+        unsafe { tag_of(self.start, self.cache) }
     }
 
     /// Returns the handle of the object, as a number; it can be claimed once the object is parked,
@@ -148,9 +179,9 @@ impl Slot {
         }
     }
 
-    /// Gives the slot up for its address, from which [`from_raw`](Self::from_raw) makes it again.
+    /// Gives the slot up for its address, from which [`Owner::from_raw`] makes an owner again.
     #[inline]
-    pub(crate) fn into_raw(self) -> NonNull<u8> {
+    pub fn into_raw(self) -> NonNull<u8> {
         ManuallyDrop::new(self).start
     }
 
@@ -215,6 +246,21 @@ impl Drop for Slot {
 
 /// Up to here, zeroing is a row of stores, if the size is a constant.
 const SIZE_INLINE_MAX_BYTES: usize = 128;
+
+/// Returns where the tag of a slot is.
+///
+/// # Safety
+///
+/// `start` is the start of a slot of `cache` that has an owner.
+#[inline(always)]
+unsafe fn tag_of(start: NonNull<u8>, cache: &RawCache) -> NonNull<u8> {
+    let geometry = cache.geometry();
+    let offset = geometry.offset_of(start.addr().get());
+    // SAFETY: the slot is `offset` bytes into its slab, which is inside one run.
+    let base = unsafe { start.sub(offset) };
+    // SAFETY: tags follow the header, one a slot; there is a slot, says the caller.
+    unsafe { base.add(HEADER_BYTES + geometry.slot_of(offset)) }
+}
 
 /// Zeroes a slot whose tag is even, and gives it back. `size_bytes` is the size of the objects, if it
 /// is a constant, or 0.

@@ -9,6 +9,8 @@
 //! | `tests/kho.rs` | runs, arenas, the gate, validation |
 //! | `tests/abi_golden.rs` | the formats, byte by byte, and that the document shows them |
 //! | `tests/slab.rs` | caches, against a model that keeps its occupancy in a bit vector |
+//! | `tests/options.rs`, `tests/foreign.rs` | wishes about a cache; objects that C owns |
+//! | `tests/pool.rs` | pools under boxes and vectors |
 //! | `tests/vmalloc.rs` | areas and vectors, against `Vec` |
 //! | `tests/cut.rs` | a stop at each step of a workload |
 //! | `tests/fault.rs` | a failure of each call of a workload |

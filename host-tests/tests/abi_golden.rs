@@ -12,6 +12,7 @@ use std::path::Path;
 use std::string::String;
 
 use kpreserve::abi::{
+    pool_fingerprint,
     EntrySer,
     NameKind,
     RootHeadSer,
@@ -25,9 +26,13 @@ use kpreserve::abi::{
     COMPATIBLE,
     NR_TABLES,
     OWNER_TABLE,
+    POOL_COMPATIBLE,
+    POOL_VERSION,
     ROOT_MAGIC,
     ROOT_VERSION, //
 };
+use kpreserve::BoxHandle;
+use kpreserve_kho::hash::fnv1a_u64;
 use kpreserve_kho::{
     ArenaHandle,
     ArenaKind,
@@ -310,6 +315,13 @@ fn examples(out: &mut String) {
         "ArenaHandle, arena 0x11, generation 5:",
         &handle.into_raw(),
     );
+    let seal = fnv1a_u64(u64::FINGERPRINT, u64::VERSION.into());
+    let handle = BoxHandle::<u64>::from_raw([0x0700_0000_2345_60c0, seal]);
+    bytes(
+        out,
+        "BoxHandle of a u64, slot 0x234560c0, tag 7:",
+        &handle.into_raw(),
+    );
 }
 
 fn constants(out: &mut String) {
@@ -320,6 +332,7 @@ fn constants(out: &mut String) {
         kpreserve_slab::abi::COMPATIBLE
     );
     let _ = writeln!(out, "arenas: table {ARENA_TABLE}, entries {ARENA_ENTRIES}, strings {ARENA_STRINGS}, buckets {ARENA_BUCKETS:?}, users from {ARENA_FIRST}");
+    let _ = writeln!(out, "pools: {POOL_COMPATIBLE}, version {POOL_VERSION}");
     let _ = writeln!(out, "owner of the run table: {OWNER_TABLE:#x}");
     let _ = writeln!(
         out,
@@ -341,6 +354,9 @@ fn constants(out: &mut String) {
         ("[u32; 3]", <[u32; 3]>::FINGERPRINT),
         ("Handle<u64>", Handle::<u64>::FINGERPRINT),
         ("ArenaHandle<u64>", ArenaHandle::<u64>::FINGERPRINT),
+        ("BoxHandle<u64>", BoxHandle::<u64>::FINGERPRINT),
+        ("slots of 8 bytes of a pool", pool_fingerprint(8)),
+        ("slots of 64 bytes of a pool", pool_fingerprint(64)),
         ("ArenaSer", ArenaSer::FINGERPRINT),
         ("EntrySer", EntrySer::FINGERPRINT),
         ("SampleSer", SampleSer::FINGERPRINT),
