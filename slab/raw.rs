@@ -162,6 +162,8 @@ impl RawCache {
     /// # Safety
     ///
     /// The slot has an owner, and its cache has been opened.
+    // Consumers compile what calls this, and cannot link against the C behind it.
+    #[inline(never)]
     pub(crate) unsafe fn of(slot: NonNull<u8>) -> &'static RawCache {
         // SAFETY: a run that a slot of which has an owner stays.
         let note = unsafe { note::of(slot) };
