@@ -14,6 +14,7 @@
 //! | `peers.c`, `peers` | the clock, the notes, what is measured against |
 //! | `objects` | `object.preserve`, `handover.*` |
 //! | `areas` | `area.*` |
+//! | `slabs`, `kmem` | `slab.*`, against `kmem_cache` |
 //! | `boot` | added boot time |
 
 use kernel::{
@@ -37,9 +38,11 @@ use kernel::{
 
 mod areas;
 mod boot;
+mod kmem;
 mod objects;
 mod peers;
 mod reply;
+mod slabs;
 
 use reply::Reply;
 
@@ -63,6 +66,15 @@ const COMMANDS: &[(&str, Command)] = &[
     ("scattered.adopt", objects::scattered_adopt),
     // objects.rows N
     ("objects.rows", objects::rows),
+    // slab.*: one kernel, no kexec
+    ("slab.pair", slabs::pair),
+    ("slab.size", slabs::size),
+    // slab.rows N
+    ("slab.rows", slabs::rows),
+    ("slab.bulk", slabs::bulk),
+    // slab.memory N
+    ("slab.memory", slabs::memory),
+    ("slab.two", slabs::two),
     // area.preserve BYTES
     ("area.preserve", areas::preserve),
     // area.SIDE.make BYTES in one kernel, area.SIDE.adopt BYTES in the next

@@ -60,7 +60,30 @@ impl Reply {
         peer_name: &str,
         peer: Figure,
     ) {
-        let unit = self.unit;
+        self.row_in(self.unit, name, n, ours, peer_name, peer);
+    }
+
+    /// Adds a row whose figures are bytes.
+    pub(crate) fn bytes_row(
+        &mut self,
+        name: &str,
+        n: usize,
+        ours: Figure,
+        peer_name: &str,
+        peer: Figure,
+    ) {
+        self.row_in("bytes", name, n, ours, peer_name, peer);
+    }
+
+    fn row_in(
+        &mut self,
+        unit: &str,
+        name: &str,
+        n: usize,
+        ours: Figure,
+        peer_name: &str,
+        peer: Figure,
+    ) {
         let _ = write!(
             self,
             "@@json bench {{\"name\":\"{name}\",\"n\":{n},\"ours\":{ours},\"peer\":{peer},\
