@@ -12,6 +12,7 @@ use kernel::prelude::*;
 use kernel::sync::atomic::Acquire;
 
 use kpreserve_kho::{
+    context,
     Handle,
     Phys, //
 };
@@ -153,6 +154,7 @@ impl RawCache {
 
     /// Finds the run that holds `phys`, without reading a byte of it.
     fn run_of(&self, phys: Phys) -> Result<RunRef<'_>> {
+        context::check_task();
         loop {
             let place = self.index.lock().find(phys).ok_or(EINVAL)?;
             match self
@@ -246,6 +248,7 @@ impl Iterator for Unclaimed {
     type Item = Slot;
 
     fn next(&mut self) -> Option<Slot> {
+        context::check_task();
         let cache = self.cache;
         while let Some(run) = cache.fixed.directory.get(self.place) {
             match run.get(self.place, true) {

@@ -188,6 +188,9 @@ impl RawCache {
     /// Counts the pages of empty runs, the reserve not included. Slots that a CPU holds are in use
     /// ([`drain_here`](Self::drain_here)). From any context but NMI.
     ///
+    /// Inherited runs that nobody has looked into yet count as in use until the worker has been
+    /// there.
+    ///
     /// Cost: goes with the runs, and with the slabs of those that are empty.
     pub fn nr_pages_empty(&self) -> usize {
         self.nr_pages().empty
@@ -236,6 +239,7 @@ impl RawCache {
 
     /// Takes empty runs out of use, if they are many.
     fn condemn_excess(&self) {
+        self.for_each_run(|run| self.scrub_dirty(run));
         let NrPages { used, empty } = self.nr_pages();
         let nr_pages_allowed = (used / EMPTY_DIVISOR).max(NR_PAGES_KEPT_MIN);
         if empty > nr_pages_allowed {
@@ -249,7 +253,6 @@ impl RawCache {
         for place in 0..self.fixed.directory.nr_places() {
             let run = self.fixed.directory.get(place);
             if let Some(Ok(Some(run))) = run.map(|run| run.get(place, false)) {
-                self.scrub_dirty(&run);
                 if is_empty(&run, self.geometry()) {
                     nr_pages.empty += run.nr_pages();
                 } else {
