@@ -113,7 +113,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("stress.start", stress::start),
     ("stress.stop", stress::stop),
     ("stress.verify", stress::verify),
-    // lockdep: 1 if it watches; provoke deadlock|sleep: what it must report
+    // lockdep: 1 if it watches; provoke deadlock|sleep|alloc|claim: what a debug kernel must report
     ("lockdep", contexts::lockdep),
     ("provoke", contexts::provoke),
     ("stats", stats::run),

@@ -5,9 +5,10 @@
 //! C header: `helpers.h`.
 
 use kernel::error::to_result;
-use kernel::prelude::*;
+use kpreserve::prelude::*;
 
 use crate::command::Words;
+use crate::pattern::ItemSer;
 use crate::reply::Reply;
 
 mod bindings {
@@ -120,11 +121,27 @@ pub(crate) fn lockdep(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// `provoke deadlock|sleep`: what a debug kernel must complain about.
+/// `provoke WHAT`: what a debug kernel must complain about. `deadlock` and `sleep` have nothing to do
+/// with kpreserve; `alloc` uses GFP_KERNEL under a spin lock, though there are free slots; `claim`
+/// claims in an interrupt.
 pub(crate) fn provoke(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
     let sleep_in_atomic = match words.word()? {
         "deadlock" => false,
         "sleep" => true,
+        "alloc" => {
+            let cache = Cache::<ItemSer>::open(c"selftest/provoke", GFP_KERNEL)?;
+            drop(cache.alloc(ItemSer::new(1, 1), GFP_KERNEL)?);
+            return Context::SpinLock.run(|| {
+                let _ = cache.alloc(ItemSer::new(2, 1), GFP_KERNEL);
+            });
+        }
+        "claim" => {
+            let cache = Cache::<ItemSer>::open(c"selftest/provoke", GFP_KERNEL)?;
+            let handle = cache.alloc(ItemSer::new(1, 1), GFP_KERNEL)?.park();
+            return Context::HardIrq.run(|| {
+                let _ = cache.claim(handle);
+            });
+        }
         _ => return Err(EPROTO),
     };
     // SAFETY: it does nothing but what a debug kernel complains about; nobody else takes its locks.
