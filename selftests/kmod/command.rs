@@ -21,6 +21,7 @@ use crate::{
     named,
     objects,
     opening,
+    pools,
     reclaim,
     slots,
     stats,
@@ -94,6 +95,14 @@ const COMMANDS: &[(&str, Command)] = &[
     ("open", opening::run),
     // claim WAY: fails as it should
     ("claim", claims::run),
+    // pool.keep N SEED, pool.verify N SEED, pool.refill N (grown=...), pool.clear, pool.limits: boxes and vectors
+    ("pool.keep", pools::keep),
+    ("pool.verify", pools::verify),
+    ("pool.refill", pools::refill),
+    ("pool.clear", pools::clear),
+    ("pool.limits", pools::limits),
+    // foreign N SEED: objects that an XArray owns
+    ("foreign", pools::foreign),
     ("freeze", gate::freeze),
     ("thaw", gate::thaw),
     // frozen: freezes, checks who may go on and who may not, thaws

@@ -23,6 +23,7 @@
 //! | `reclaim` | `reclaim.*`: memory pressure |
 //! | `stress` | `stress.*`: objects come and go on all CPUs while the machine stops |
 //! | `contexts`, `threads` | running code in interrupts, and in threads; `lockdep`, `provoke` |
+//! | `pools` | `pool.*`, `foreign`: boxes, vectors, objects that C owns |
 //! | `stats` | `stats` |
 //! | `corrupt`, `image` | `corrupt`: damages what the next kernel will find |
 
@@ -58,6 +59,7 @@ mod named;
 mod objects;
 mod opening;
 mod pattern;
+mod pools;
 mod reclaim;
 mod reply;
 mod slots;
