@@ -4,7 +4,7 @@
 
 use crate::{
     chain::Parts,
-    demo, draw,
+    demo, draw, hotpath,
     scenario::{Mode, Scenario},
     tally::Tally,
     ui,
@@ -64,6 +64,9 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     if rows.is_empty() {
         bail!("no scenario bench-* of selftests/scenarios gave any figures");
     }
+    let (of_hotpaths, looked) = hotpath::look(shop, &parts)?;
+    rows.extend(of_hotpaths);
+    tally += looked;
     let folder = shop.checkout().target("bench");
     demo::write(&folder.join("vm.json"), &serde_json::to_value(&rows)?)?;
     let drawings = draw::all(&rows, &folder)?;
@@ -85,7 +88,8 @@ fn complete(mut row: Row) -> Row {
     row
 }
 
-fn table(rows: &[Row]) -> Table {
+/// The rows, for people.
+pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
     table.set_header(["what", "n", "ours", "peer", "ratio", "unit", "peer is"]);
