@@ -67,6 +67,9 @@ mod arch {
         Ordering, //
     };
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn load_acquire(byte: *mut u8) -> u8 {
         // SAFETY: valid, says the caller.
@@ -75,6 +78,9 @@ mod arch {
         value
     }
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn store_release(byte: *mut u8, value: u8) {
         compiler_fence(Ordering::Release);
@@ -82,6 +88,9 @@ mod arch {
         unsafe { byte.write_volatile(value) };
     }
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn load_acquire_u64(word: *mut u64) -> u64 {
         // SAFETY: valid and aligned, says the caller.
@@ -90,6 +99,9 @@ mod arch {
         value
     }
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn store_release_u64(word: *mut u64, value: u64) {
         compiler_fence(Ordering::Release);
