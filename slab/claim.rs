@@ -9,8 +9,8 @@
 //! All of this is for tasks: it may wait, briefly, for a slab that another CPU takes into use.
 
 use kernel::prelude::*;
-use kernel::sync::atomic::Acquire;
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::{
     context,
     Handle,
@@ -218,7 +218,7 @@ impl Unclaimed {
             let unclaimed = slab.unclaimed();
             let mut left = match (incoming.get(self.word), unclaimed.get(self.word)) {
                 (Some(incoming), Some(unclaimed)) => {
-                    incoming.load(Acquire) & unclaimed.load(Acquire)
+                    incoming.load_acquire() & unclaimed.load_acquire()
                 }
                 _ => 0,
             };
