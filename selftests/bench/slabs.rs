@@ -330,30 +330,22 @@ unsafe extern "C" fn take(object: *mut c_void) {
 
 /// `slab.two`: two CPUs at once; wall clock.
 pub(crate) fn two(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
-    const NR: u64 = 400_000;
+    const NR: u64 = 64_000;
     TWO.populate(Cache::open(c"bench/two", GFP_KERNEL)?);
     let kmem = Kmem::open(size_of::<S64Ser>())?;
-    let mut row = |name: &str, ours: u64, peer: u64| {
+    for (name, (ours, peer)) in [
+        ("slab.pair.2cpus", kmem.pairs_on_two_cpus(pair_loop, NR)?),
+        (
+            "slab.batch.2cpus",
+            kmem.batches_on_two_cpus(batch_loop, NR)?,
+        ),
+        ("slab.remote.2cpus", kmem.remote(give, take, NR)?),
+    ] {
         let (ours, peer) = (
             Figure::per(ours, NR as usize),
             Figure::per(peer, NR as usize),
         );
         reply.row(name, 2, ours, "kmem_cache", peer);
-    };
-    row(
-        "slab.pair.2cpus",
-        kmem::on_two_cpus(pair_loop, NR)?,
-        kmem.pairs_on_two_cpus(NR)?,
-    );
-    row(
-        "slab.batch.2cpus",
-        kmem::on_two_cpus(batch_loop, NR)?,
-        kmem.batches_on_two_cpus(NR)?,
-    );
-    row(
-        "slab.remote.2cpus",
-        kmem::remote(give, take, NR)?,
-        kmem.remote(NR)?,
-    );
+    }
     Ok(())
 }

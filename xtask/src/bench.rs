@@ -5,6 +5,7 @@
 use crate::{
     chain::Parts,
     demo, draw, hotpath,
+    qemu::Accel,
     scenario::{Mode, Scenario},
     tally::Tally,
     ui,
@@ -41,18 +42,21 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
         if !scenario.is_bench() {
             continue;
         }
-        if scenario.mode != Mode::Exact {
-            ui::say(format!(
-                "note: {} does not run in exact mode; its figures are wall time",
-                scenario.name
-            ));
-        }
+        // Wall time says little without the machine that it was taken on.
+        let clock = match scenario.mode {
+            Mode::Exact => String::new(),
+            Mode::Normal => {
+                let accel = Accel::choose(shop, &parts, scenario.mode)?;
+                format!(", wall clock, {}", accel.name())
+            }
+        };
         ui::say(format!("--- {}: {}", scenario.name, scenario.summary));
         for &variant in &scenario.kernels {
             let outcome = vm::scenario(shop, &parts, &scenario, variant, Options::default())?;
             for value in outcome.rows("bench") {
-                let row: Row = serde_json::from_value(value.clone())
+                let mut row: Row = serde_json::from_value(value.clone())
                     .with_context(|| format!("{}: not a row of figures: {value}", scenario.name))?;
+                row.unit.push_str(&clock);
                 rows.push(complete(row));
             }
             tally += Tally {
