@@ -9,8 +9,9 @@
 //! All of this is for tasks: it may wait, briefly, for a slab that another CPU takes into use.
 
 use kernel::prelude::*;
+use kernel::processor::cpu_relax;
+use kernel::sync::atomic::Acquire;
 
-use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::{
     context,
     Handle,
@@ -58,16 +59,7 @@ impl RawCache {
         if self.touch(&slab)? == Touched::Unformatted {
             return Err(ENOENT);
         }
-        check_tag(&slab, slot, tag)?;
-        if !words::clear(&slab.unclaimed(), slot) {
-            return Err(EBUSY);
-        }
-        // It is ours; but is it still the same? Whoever had it in between may have freed it, and
-        // the slot may hold another object that was parked.
-        if let Err(error) = check_tag(&slab, slot, tag) {
-            words::set(&slab.unclaimed(), slot);
-            return Err(error);
-        }
+        words::claim(&slab.unclaimed(), slot, || check_tag(&slab, slot, tag))?;
         let incoming = words::clear(&slab.incoming(), slot);
         Ok((self.own(&slab, slot)?, incoming))
     }
@@ -168,7 +160,7 @@ impl RawCache {
                 // It went between the two lines above.
                 Ok(_) => return Err(EINVAL),
                 // The worker makes up its mind, pinned.
-                Err(Dying) => core::hint::spin_loop(),
+                Err(Dying) => cpu_relax(),
             }
         }
     }
@@ -218,7 +210,7 @@ impl Unclaimed {
             let unclaimed = slab.unclaimed();
             let mut left = match (incoming.get(self.word), unclaimed.get(self.word)) {
                 (Some(incoming), Some(unclaimed)) => {
-                    incoming.load_acquire() & unclaimed.load_acquire()
+                    incoming.load(Acquire) & unclaimed.load(Acquire)
                 }
                 _ => 0,
             };
@@ -253,7 +245,7 @@ impl Iterator for Unclaimed {
         while let Some(run) = cache.fixed.directory.get(self.place) {
             match run.get(self.place, true) {
                 Err(Dying) => {
-                    core::hint::spin_loop();
+                    cpu_relax();
                     continue;
                 }
                 Ok(Some(run)) => {
