@@ -234,14 +234,15 @@ mod arch {
 
         #[inline(always)]
         pub(super) fn here(&self, pin: &Pin<'_>) -> *mut T {
-            match self.lines.get(pin.cpu) {
-                Some(line) => line.0.get(),
-                None => core::ptr::null_mut(),
-            }
+            self.of(pin.cpu).unwrap_or(core::ptr::null_mut())
         }
 
         pub(super) fn of(&self, cpu: usize) -> Option<*mut T> {
-            Some(self.lines.get(cpu)?.0.get())
+            let value = self.lines.get(cpu)?.0.get();
+            // Whoever asks has it to itself, or loom has something to say.
+            #[cfg(models)]
+            kernel::models::exclusive(value.addr());
+            Some(value)
         }
     }
 }

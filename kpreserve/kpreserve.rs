@@ -67,10 +67,7 @@ mod survey;
 mod table;
 
 pub use allocator::PreservedPool;
-pub use box_handle::{
-    BoxHandle,
-    BoxLink, //
-};
+pub use box_handle::BoxHandle;
 pub use framework::{
     Framework,
     IfRefused,
@@ -109,7 +106,6 @@ pub mod prelude {
         Area,
         ArenaHandle,
         BoxHandle,
-        BoxLink,
         Cache,
         CacheOptions,
         Handle,

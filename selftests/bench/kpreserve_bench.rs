@@ -15,7 +15,6 @@
 //! | `objects` | `object.preserve`, `handover.*` |
 //! | `areas` | `area.*` |
 //! | `slabs`, `kmem` | `slab.*`, against `kmem_cache` |
-//! | `freeze` | `handover.freeze.2cpus` |
 //! | `boot` | added boot time |
 
 use kernel::{
@@ -39,7 +38,6 @@ use kernel::{
 
 mod areas;
 mod boot;
-mod freeze;
 mod kmem;
 mod objects;
 mod peers;
@@ -77,8 +75,6 @@ const COMMANDS: &[(&str, Command)] = &[
     // slab.memory N
     ("slab.memory", slabs::memory),
     ("slab.two", slabs::two),
-    // freeze.two N
-    ("freeze.two", freeze::two),
     // area.preserve BYTES
     ("area.preserve", areas::preserve),
     // area.SIDE.make BYTES in one kernel, area.SIDE.adopt BYTES in the next

@@ -59,8 +59,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// A kernel; built if it has not been yet.
-    pub(crate) fn kernel(&self, variant: Variant) -> Result<&Kernel> {
+    fn kernel(&self, variant: Variant) -> Result<&Kernel> {
         match variant {
             Variant::Plain => self.shop.kernel(),
             Variant::Builtin | Variant::Debug => Ok(self.builtin(variant.flavour())?.kernel()),

@@ -4,11 +4,12 @@
 
 use crate::{agent::cargo, checkout::Checkout, run, tally::Tally, ui::Stage};
 use anyhow::Result;
-use std::io::Write;
+use std::{io::Write, process::Command};
 
 /// Runs them all.
 pub(crate) fn all(checkout: &Checkout) -> Result<Tally> {
     let mut tally = workspace(checkout)?;
+    tally += models(checkout)?;
     if checkout
         .path("host-tests/examples/exec_handover.rs")
         .is_file()
@@ -20,14 +21,31 @@ pub(crate) fn all(checkout: &Checkout) -> Result<Tally> {
 
 /// `cargo test` of everything, doc tests included.
 fn workspace(checkout: &Checkout) -> Result<Tally> {
-    let mut stage = Stage::start("host: cargo test");
-    let path = checkout.target("host-test.log");
-    let _ = std::fs::remove_file(&path);
-    let mut log = run::open_log(&path)?;
     let mut command = cargo();
     command
         .current_dir(checkout.folder())
         .args(["test", "--workspace", "--no-fail-fast"]);
+    test(checkout, "cargo test", "host-test.log", command)
+}
+
+/// The models of slab/ under loom and shuttle, which are built apart.
+pub(crate) fn models(checkout: &Checkout) -> Result<Tally> {
+    let mut command = cargo();
+    command
+        .current_dir(checkout.folder())
+        .env("RUSTFLAGS", "--cfg models")
+        .args(["test", "-p", "host-models", "--lib", "--profile", "models"])
+        .arg("--target-dir")
+        .arg(checkout.target("models"));
+    test(checkout, "models", "models.log", command)
+}
+
+/// Runs tests, and counts them.
+fn test(checkout: &Checkout, name: &str, log: &str, mut command: Command) -> Result<Tally> {
+    let mut stage = Stage::start(format!("host: {name}"));
+    let path = checkout.target(log);
+    let _ = std::fs::remove_file(&path);
+    let mut log = run::open_log(&path)?;
     let mut tally = Tally::default();
     let mut failing = false;
     let succeeded = run::lines(&mut command, |line| {

@@ -4,7 +4,6 @@
 
 use crate::{
     chain::Parts,
-    hotpath,
     kernel::Variant,
     outcome::Kind,
     scenario::Scenario,
@@ -36,9 +35,6 @@ pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
             }
         }
     }
-    ui::say("--- the fast paths in the disassembly: nothing locked");
-    let looked = hotpath::look(shop, &parts).map(|(_, tally)| tally);
-    tally += Tally::of("the fast paths", looked);
     Ok(tally)
 }
 

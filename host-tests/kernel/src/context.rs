@@ -5,13 +5,19 @@
 
 use core::cell::Cell;
 
+use crate::task_local::TaskLocal;
+
 std::thread_local! {
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static DEPTH: TaskLocal<Cell<usize>> = TaskLocal::default();
+}
+
+fn depth<R>(f: impl FnOnce(&Cell<usize>) -> R) -> R {
+    DEPTH.with(|depth| depth.with(f))
 }
 
 /// Enters a context that must not sleep: a spin lock is held, the CPU is pinned. Nests.
 pub fn enter_atomic() {
-    DEPTH.set(DEPTH.get() + 1);
+    depth(|depth| depth.set(depth.get() + 1));
 }
 
 /// Leaves what [`enter_atomic`] entered.
@@ -20,15 +26,15 @@ pub fn enter_atomic() {
 ///
 /// If nothing was entered.
 pub fn leave_atomic() {
-    match DEPTH.get().checked_sub(1) {
-        Some(depth) => DEPTH.set(depth),
+    depth(|depth| match depth.get().checked_sub(1) {
+        Some(less) => depth.set(less),
         None => panic!("left an atomic context that was never entered"),
-    }
+    });
 }
 
 /// Returns whether this thread must not sleep.
 pub fn is_atomic() -> bool {
-    DEPTH.get() > 0
+    depth(|depth| depth.get() > 0)
 }
 
 /// Says that the caller may sleep.

@@ -11,6 +11,8 @@
 //! | [`fault`] | lets the n-th allocation of a thread fail |
 //! | [`observe`] | tells an observer of each atomic store before it happens |
 //! | [`context`] | panics where the kernel would sleep while it must not |
+//! | [`task_local`] | what each thread has to itself, or each task of a model |
+//! | `models` | with `--cfg models`: atomics of loom, and steps of shuttle |
 //! | [`print::take_log`] | what a thread has logged |
 
 pub mod alloc;
@@ -21,12 +23,16 @@ pub mod fault;
 pub mod ffi;
 pub mod fmt;
 pub mod init;
+#[cfg(models)]
+pub mod models;
 pub mod observe;
 pub mod page;
 pub mod prelude;
 pub mod print;
+pub mod processor;
 pub mod str;
 pub mod sync;
+pub mod task_local;
 pub mod time;
 pub mod types;
 

@@ -21,6 +21,7 @@ use std::sync::{
 };
 
 use kernel::context;
+use kernel::task_local::TaskLocal;
 use kpreserve_kho::CpuLocal;
 
 use crate::machine::SimMachine;
@@ -28,13 +29,33 @@ use crate::machine::SimMachine;
 static NR_THREADS: AtomicUsize = AtomicUsize::new(0);
 
 std::thread_local! {
-    static PREFERRED: Cell<usize> = Cell::new(NR_THREADS.fetch_add(1, Ordering::Relaxed));
-    static PINS: RefCell<Vec<Pin>> = const { RefCell::new(Vec::new()) };
+    static TASK: TaskLocal<Task> = TaskLocal::default();
+}
+
+/// What the machines know of a thread.
+struct Task {
+    preferred: Cell<usize>,
+    pins: RefCell<Vec<Pin>>,
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            preferred: Cell::new(NR_THREADS.fetch_add(1, Ordering::Relaxed)),
+            pins: RefCell::default(),
+        }
+    }
+}
+
+impl Task {
+    fn with<R>(f: impl FnOnce(&Task) -> R) -> R {
+        TASK.with(|task| task.with(f))
+    }
 }
 
 /// Lets this thread run on CPU `cpu` (modulo the number of CPUs) from the next pin on.
 pub fn set_cpu(cpu: usize) {
-    PREFERRED.set(cpu);
+    Task::with(|task| task.preferred.set(cpu));
 }
 
 struct Pin {
@@ -57,6 +78,7 @@ impl Cpus {
         }
     }
 
+    #[cfg(not(models))]
     fn take(&self, cpu: usize) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         while taken[cpu] {
@@ -66,6 +88,21 @@ impl Cpus {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         taken[cpu] = true;
+    }
+
+    /// The same in a model, which runs all tasks on one thread; and loom must not take it for
+    /// something that orders what the CPUs do.
+    #[cfg(models)]
+    fn take(&self, cpu: usize) {
+        loop {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            if !taken[cpu] {
+                taken[cpu] = true;
+                return;
+            }
+            drop(taken);
+            kernel::models::relax();
+        }
     }
 
     fn release(&self, cpu: usize) {
@@ -83,26 +120,37 @@ unsafe impl CpuLocal for SimMachine {
     fn pin(&self) -> usize {
         context::enter_atomic();
         let machine = core::ptr::from_ref(self).addr();
-        PINS.with_borrow_mut(|pins| {
+        let cpu = Task::with(|task| {
+            let mut pins = task.pins.borrow_mut();
             if let Some(pin) = pins.iter_mut().find(|pin| pin.machine == machine) {
                 pin.depth += 1;
-                return pin.cpu;
+                return Ok(pin.cpu);
             }
-            let cpu = PREFERRED.get() % self.nr_cpus();
+            Err(task.preferred.get() % self.nr_cpus())
+        });
+        let cpu = cpu.unwrap_or_else(|cpu| {
             self.cpus.take(cpu);
-            pins.push(Pin {
-                machine,
-                cpu,
-                depth: 1,
+            Task::with(|task| {
+                task.pins.borrow_mut().push(Pin {
+                    machine,
+                    cpu,
+                    depth: 1,
+                });
             });
             cpu
-        })
+        });
+        #[cfg(models)]
+        kernel::models::step();
+        cpu
     }
 
     fn unpin(&self) {
+        #[cfg(models)]
+        kernel::models::step();
         context::leave_atomic();
         let machine = core::ptr::from_ref(self).addr();
-        PINS.with_borrow_mut(|pins| {
+        Task::with(|task| {
+            let mut pins = task.pins.borrow_mut();
             let Some(at) = pins.iter().position(|pin| pin.machine == machine) else {
                 self.state().violate("unpin without pin".to_owned());
                 return;

@@ -20,7 +20,9 @@ pub use ordering::{
 use core::cell::UnsafeCell;
 use internal::{
     fence_if_full,
-    AtomicArithmeticOps, //
+    ordered,
+    AtomicArithmeticOps,
+    Operation, //
 };
 
 /// A value that is accessed atomically.
@@ -99,12 +101,17 @@ impl<T: AtomicType> Atomic<T> {
 
     fn announce<O: ordering::Ordering>(&self) {
         crate::observe::before_store(self.as_ptr(), size_of::<T>(), O::ACQUIRES);
+        #[cfg(models)]
+        crate::models::step();
     }
 
     /// Loads.
     pub fn load<O: ordering::AcquireOrRelaxed>(&self, _: O) -> T {
+        #[cfg(models)]
+        crate::models::step();
+        let order = ordered(Operation::Load, O::LOAD);
         // SAFETY: the pointer is valid and aligned, every access is atomic.
-        let v = unsafe { T::Repr::load(self.repr(), O::LOAD) };
+        let v = unsafe { T::Repr::load(self.repr(), order) };
         // SAFETY: only representations of values are stored.
         unsafe { from_repr(v) }
     }
@@ -112,17 +119,19 @@ impl<T: AtomicType> Atomic<T> {
     /// Stores.
     pub fn store<O: ordering::ReleaseOrRelaxed>(&self, v: T, _: O) {
         self.announce::<O>();
+        let order = ordered(Operation::Store, O::STORE);
         // SAFETY: the pointer is valid and aligned, every access is atomic.
-        unsafe { T::Repr::store(self.repr(), into_repr(v), O::STORE) };
+        unsafe { T::Repr::store(self.repr(), into_repr(v), order) };
     }
 
     /// Stores, and returns the value from before.
     pub fn xchg<O: ordering::Ordering>(&self, v: T, _: O) -> T {
         self.announce::<O>();
-        fence_if_full::<O>();
+        fence_if_full::<O>(Operation::Xchg);
+        let order = ordered(Operation::Xchg, O::RMW);
         // SAFETY: the pointer is valid and aligned, every access is atomic.
-        let old = unsafe { T::Repr::swap(self.repr(), into_repr(v), O::RMW) };
-        fence_if_full::<O>();
+        let old = unsafe { T::Repr::swap(self.repr(), into_repr(v), order) };
+        fence_if_full::<O>(Operation::Xchg);
         // SAFETY: only representations of values are stored.
         unsafe { from_repr(old) }
     }
@@ -135,11 +144,12 @@ impl<T: AtomicType> Atomic<T> {
     /// The value that was found.
     pub fn cmpxchg<O: ordering::Ordering>(&self, old: T, new: T, _: O) -> Result<T, T> {
         self.announce::<O>();
-        fence_if_full::<O>();
+        fence_if_full::<O>(Operation::Cmpxchg);
         let (old, new) = (into_repr(old), into_repr(new));
+        let order = ordered(Operation::Cmpxchg, O::RMW);
         // SAFETY: the pointer is valid and aligned, every access is atomic.
-        let result = unsafe { T::Repr::compare_exchange(self.repr(), old, new, O::RMW) };
-        fence_if_full::<O>();
+        let result = unsafe { T::Repr::compare_exchange(self.repr(), old, new, order) };
+        fence_if_full::<O>(Operation::Cmpxchg);
         match result {
             // SAFETY: only representations of values are stored.
             Ok(v) => Ok(unsafe { from_repr(v) }),
@@ -167,10 +177,11 @@ where
         T: AtomicAdd<Rhs>,
     {
         self.announce::<O>();
-        fence_if_full::<O>();
+        fence_if_full::<O>(Operation::Fetch);
+        let order = ordered(Operation::Fetch, O::RMW);
         // SAFETY: the pointer is valid and aligned, every access is atomic.
-        let old = unsafe { T::Repr::fetch_add(self.repr(), T::rhs_into_delta(v), O::RMW) };
-        fence_if_full::<O>();
+        let old = unsafe { T::Repr::fetch_add(self.repr(), T::rhs_into_delta(v), order) };
+        fence_if_full::<O>(Operation::Fetch);
         // SAFETY: only representations of values are stored.
         unsafe { from_repr(old) }
     }
@@ -181,10 +192,11 @@ where
         T: AtomicAdd<Rhs>,
     {
         self.announce::<O>();
-        fence_if_full::<O>();
+        fence_if_full::<O>(Operation::Fetch);
+        let order = ordered(Operation::Fetch, O::RMW);
         // SAFETY: the pointer is valid and aligned, every access is atomic.
-        let old = unsafe { T::Repr::fetch_sub(self.repr(), T::rhs_into_delta(v), O::RMW) };
-        fence_if_full::<O>();
+        let old = unsafe { T::Repr::fetch_sub(self.repr(), T::rhs_into_delta(v), order) };
+        fence_if_full::<O>(Operation::Fetch);
         // SAFETY: only representations of values are stored.
         unsafe { from_repr(old) }
     }

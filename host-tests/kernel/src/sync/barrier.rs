@@ -2,10 +2,9 @@
 
 //! Stands in for rust/kernel/sync/barrier.rs. Each barrier is the strongest fence there is.
 
-use core::sync::atomic::{
-    fence,
-    Ordering::SeqCst, //
-};
+#[cfg(not(models))]
+use core::sync::atomic::fence;
+use core::sync::atomic::Ordering::SeqCst;
 
 pub use crate::sync::atomic::ordering::Full;
 
@@ -40,5 +39,8 @@ pub fn smp_mb<T: MemoryBarrier>(_: T) {
     if T::ORDERS_STORES {
         crate::observe::barrier();
     }
+    #[cfg(models)]
+    crate::models::fence(SeqCst);
+    #[cfg(not(models))]
     fence(SeqCst);
 }

@@ -7,8 +7,11 @@ use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::pin::Pin;
-use std::sync::PoisonError;
-use std::thread::ThreadId;
+#[cfg(not(models))]
+use std::{
+    sync::PoisonError,
+    thread::ThreadId, //
+};
 
 use pin_init::{
     pin_init_from_closure,
@@ -36,10 +39,82 @@ pub trait Backend {
 /// A lock around a value.
 pub struct Lock<T: ?Sized, B: Backend> {
     name: &'static CStr,
-    owner: std::sync::Mutex<Option<ThreadId>>,
-    released: std::sync::Condvar,
+    holder: Holder,
     _backend: PhantomData<fn() -> B>,
     data: UnsafeCell<T>,
+}
+
+/// Who holds a lock.
+#[cfg(not(models))]
+struct Holder {
+    thread: std::sync::Mutex<Option<ThreadId>>,
+    released: std::sync::Condvar,
+}
+
+#[cfg(not(models))]
+impl Holder {
+    fn new() -> Self {
+        Self {
+            thread: std::sync::Mutex::new(None),
+            released: std::sync::Condvar::new(),
+        }
+    }
+
+    fn try_hold(&self) -> bool {
+        let mut holder = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if holder.is_some() {
+            return false;
+        }
+        *holder = Some(std::thread::current().id());
+        true
+    }
+
+    #[track_caller]
+    fn hold(&self, name: &CStr) {
+        let me = std::thread::current().id();
+        let mut holder = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(other) = *holder {
+            if other == me {
+                drop(holder);
+                panic!("deadlock: {name:?} is taken twice by the same thread");
+            }
+            holder = self
+                .released
+                .wait(holder)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *holder = Some(me);
+    }
+
+    fn let_go(&self) {
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.released.notify_one();
+    }
+}
+
+/// Whether a lock is held. In a model, which runs all tasks on one thread, nobody may block that.
+#[cfg(models)]
+struct Holder(super::atomic::Atomic<u32>);
+
+#[cfg(models)]
+impl Holder {
+    fn new() -> Self {
+        Self(super::atomic::Atomic::new(0))
+    }
+
+    fn try_hold(&self) -> bool {
+        crate::models::mended(|| self.0.cmpxchg(0, 1, super::atomic::Acquire).is_ok())
+    }
+
+    fn hold(&self, _name: &CStr) {
+        while !self.try_hold() {
+            crate::models::relax();
+        }
+    }
+
+    fn let_go(&self) {
+        crate::models::mended(|| self.0.store(0, super::atomic::Release));
+    }
 }
 
 // SAFETY: the value is reached through the lock only, which goes where the value may go.
@@ -65,13 +140,9 @@ impl<T, B: Backend> Lock<T, B> {
             // SAFETY: valid for writes.
             unsafe { at.write(name) };
             // SAFETY: as for `data`.
-            let at = unsafe { &raw mut (*slot).owner };
+            let at = unsafe { &raw mut (*slot).holder };
             // SAFETY: valid for writes.
-            unsafe { at.write(std::sync::Mutex::new(None)) };
-            // SAFETY: as for `data`.
-            let at = unsafe { &raw mut (*slot).released };
-            // SAFETY: valid for writes.
-            unsafe { at.write(std::sync::Condvar::new()) };
+            unsafe { at.write(Holder::new()) };
             Ok(())
         };
         // SAFETY: on success every field that has a size was written; the first write is the only
@@ -97,12 +168,9 @@ impl<T: ?Sized, B: Backend> Lock<T, B> {
 
     /// Locks, unless somebody else holds the lock.
     pub fn try_lock(&self) -> Option<Guard<'_, T, B>> {
-        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        if owner.is_some() {
+        if !self.holder.try_hold() {
             return None;
         }
-        *owner = Some(std::thread::current().id());
-        drop(owner);
         B::after_lock();
         Some(Guard {
             lock: self,
@@ -113,29 +181,12 @@ impl<T: ?Sized, B: Backend> Lock<T, B> {
     #[track_caller]
     fn acquire(&self) {
         B::before_lock(self.name);
-        let me = std::thread::current().id();
-        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(other) = *owner {
-            if other == me {
-                drop(owner);
-                panic!(
-                    "deadlock: {:?} is taken twice by the same thread",
-                    self.name
-                );
-            }
-            owner = self
-                .released
-                .wait(owner)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        *owner = Some(me);
-        drop(owner);
+        self.holder.hold(self.name);
         B::after_lock();
     }
 
     fn release(&self) {
-        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.released.notify_one();
+        self.holder.let_go();
         B::after_unlock();
     }
 }

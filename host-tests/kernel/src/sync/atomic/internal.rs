@@ -2,8 +2,9 @@
 
 //! Stands in for rust/kernel/sync/atomic/internal.rs: what the CPU can do, by `core`'s atomics.
 
+#[cfg(not(models))]
+use core::sync::atomic::fence;
 use core::sync::atomic::{
-    fence,
     AtomicI16,
     AtomicI32,
     AtomicI64,
@@ -14,14 +15,58 @@ use core::sync::atomic::{
 
 use super::ordering;
 use crate::ffi::c_void;
+#[cfg(models)]
+use crate::models;
 
 mod private {
     pub trait Sealed {}
 }
 
-pub(super) fn fence_if_full<O: ordering::Ordering>() {
+/// The operations that there are.
+#[derive(Clone, Copy)]
+pub(super) enum Operation {
+    Load,
+    Store,
+    Xchg,
+    Cmpxchg,
+    Fetch,
+}
+
+#[cfg(models)]
+impl Operation {
+    fn bug(self) -> models::Bug {
+        match self {
+            Operation::Load => models::Bug::Load,
+            Operation::Store => models::Bug::Store,
+            Operation::Xchg => models::Bug::Xchg,
+            Operation::Cmpxchg => models::Bug::Cmpxchg,
+            Operation::Fetch => models::Bug::Fetch,
+        }
+    }
+}
+
+/// Returns the ordering of an operation: in a model it may be broken on purpose.
+pub(super) fn ordered(operation: Operation, ordering: Ordering) -> Ordering {
+    #[cfg(models)]
+    return models::ordering(operation.bug(), ordering);
+    #[cfg(not(models))]
+    {
+        let _ = operation;
+        ordering
+    }
+}
+
+pub(super) fn fence_if_full<O: ordering::Ordering>(operation: Operation) {
     if O::IS_FULL {
-        fence(Ordering::SeqCst);
+        #[cfg(models)]
+        if !models::has(operation.bug()) {
+            models::fence(Ordering::SeqCst);
+        }
+        #[cfg(not(models))]
+        {
+            let _ = operation;
+            fence(Ordering::SeqCst);
+        }
     }
 }
 
@@ -65,7 +110,7 @@ pub trait AtomicArithmeticOps: AtomicImpl {
 }
 
 macro_rules! basic {
-    ($repr:ty, $delta:ty, $atomic:ty, $into:expr, $from:expr) => {
+    ($repr:ty, $delta:ty, $atomic:ty, $into:expr, $from:expr, $number:expr, $value:expr) => {
         impl private::Sealed for $repr {}
 
         impl AtomicImpl for $repr {
@@ -74,18 +119,39 @@ macro_rules! basic {
             unsafe fn load(at: *mut Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
+                #[cfg(models)]
+                if let Some(shadow) = shadow(at, || $number($from(atomic.load(Ordering::SeqCst)))) {
+                    return $value(shadow.load(ordering));
+                }
                 $from(atomic.load(ordering))
             }
 
             unsafe fn store(at: *mut Self, v: Self, ordering: Ordering) {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
+                #[cfg(models)]
+                if let Some(shadow) = shadow(at, || $number($from(atomic.load(Ordering::SeqCst)))) {
+                    shadow.store($number(v), ordering);
+                }
                 atomic.store($into(v), ordering);
             }
 
             unsafe fn swap(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
+                #[cfg(models)]
+                if let Some(shadow) = shadow(at, || $number($from(atomic.load(Ordering::SeqCst)))) {
+                    let old = shadow.swap($number(v), ordering);
+                    atomic.store($into(v), Ordering::SeqCst);
+                    return $value(old);
+                }
+                #[cfg(models)]
+                if models::has(models::Bug::Torn) {
+                    let old = atomic.load(Ordering::SeqCst);
+                    models::step();
+                    atomic.store($into(v), Ordering::SeqCst);
+                    return $from(old);
+                }
                 $from(atomic.swap($into(v), ordering))
             }
 
@@ -97,6 +163,26 @@ macro_rules! basic {
             ) -> Result<Self, Self> {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
+                #[cfg(models)]
+                if let Some(shadow) = shadow(at, || $number($from(atomic.load(Ordering::SeqCst)))) {
+                    let failure = on_failure(ordering);
+                    let result =
+                        shadow.compare_exchange($number(old), $number(new), ordering, failure);
+                    if result.is_ok() {
+                        atomic.store($into(new), Ordering::SeqCst);
+                    }
+                    return result.map($value).map_err($value);
+                }
+                #[cfg(models)]
+                if models::has(models::Bug::Torn) {
+                    let found = atomic.load(Ordering::SeqCst);
+                    if found != $into(old) {
+                        return Err($from(found));
+                    }
+                    models::step();
+                    atomic.store($into(new), Ordering::SeqCst);
+                    return Ok(old);
+                }
                 atomic
                     .compare_exchange($into(old), $into(new), ordering, on_failure(ordering))
                     .map($from)
@@ -106,18 +192,36 @@ macro_rules! basic {
     };
 }
 
+/// Returns what stands for an atomic under loom.
+#[cfg(models)]
+fn shadow<T>(at: *mut T, value: impl FnOnce() -> i64) -> Option<models::Shadow> {
+    models::shadow(at.addr(), size_of::<T>(), value)
+}
+
 macro_rules! arithmetic {
     ($($repr:ty, $atomic:ty;)*) => {$(
         impl AtomicArithmeticOps for $repr {
             unsafe fn fetch_add(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at) };
+                #[cfg(models)]
+                if let Some(shadow) = shadow(at, || i64::from(atomic.load(Ordering::SeqCst))) {
+                    let old = shadow.fetch_add(i64::from(v), ordering) as $repr;
+                    atomic.store(old.wrapping_add(v), Ordering::SeqCst);
+                    return old;
+                }
                 atomic.fetch_add(v, ordering)
             }
 
             unsafe fn fetch_sub(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at) };
+                #[cfg(models)]
+                if let Some(shadow) = shadow(at, || i64::from(atomic.load(Ordering::SeqCst))) {
+                    let old = shadow.fetch_add(-i64::from(v), ordering) as $repr;
+                    atomic.store(old.wrapping_sub(v), Ordering::SeqCst);
+                    return old;
+                }
                 atomic.fetch_sub(v, ordering)
             }
         }
@@ -129,26 +233,34 @@ basic!(
     (),
     AtomicI8,
     core::convert::identity,
-    core::convert::identity
+    core::convert::identity,
+    i64::from,
+    |number: i64| number as i8
 );
 basic!(
     i16,
     (),
     AtomicI16,
     core::convert::identity,
-    core::convert::identity
+    core::convert::identity,
+    i64::from,
+    |number: i64| number as i16
 );
 basic!(
     i32,
     i32,
     AtomicI32,
     core::convert::identity,
-    core::convert::identity
+    core::convert::identity,
+    i64::from,
+    |number: i64| number as i32
 );
 basic!(
     i64,
     i64,
     AtomicI64,
+    core::convert::identity,
+    core::convert::identity,
     core::convert::identity,
     core::convert::identity
 );
@@ -157,7 +269,9 @@ basic!(
     isize,
     AtomicPtr<c_void>,
     <*const c_void>::cast_mut,
-    <*mut c_void>::cast_const
+    <*mut c_void>::cast_const,
+    |at: *const c_void| at.expose_provenance() as i64,
+    |number: i64| core::ptr::with_exposed_provenance::<c_void>(number as usize)
 );
 
 arithmetic! {
