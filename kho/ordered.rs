@@ -1,12 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ordered accesses to bytes, without a call where that can be had.
+//! Loads, stores and their order, without a call where that can be had.
 //!
 //! The kernel crate's `Atomic` calls a helper in C for each load and store. On x86, where an
 //! ordinary store is a release and an ordinary load an acquire, `smp_store_release()` and
 //! `smp_load_acquire()` are volatile accesses and barriers for the compiler, which Rust has as well.
 //! Elsewhere, and on the host, where the stand-in's `Atomic` tells the simulated machine of each
 //! store, they are the crate's.
+
+use kernel::sync::atomic::{
+    Atomic,
+    AtomicType, //
+};
+
+/// Loads of an [`Atomic`].
+pub trait Loads<T> {
+    /// As `load(Relaxed)`: READ_ONCE().
+    fn load_relaxed(&self) -> T;
+
+    /// As `load(Acquire)`: what was written before the store that it sees is visible.
+    fn load_acquire(&self) -> T;
+}
+
+impl<T: AtomicType> Loads<T> for Atomic<T> {
+    #[inline(always)]
+    fn load_relaxed(&self) -> T {
+        arch::load_atomic_relaxed(self)
+    }
+
+    #[inline(always)]
+    fn load_acquire(&self) -> T {
+        arch::load_atomic_acquire(self)
+    }
+}
 
 /// Loads a byte; what was written before the store that it sees is visible.
 ///
@@ -67,6 +93,27 @@ mod arch {
         Ordering, //
     };
 
+    use super::{
+        Atomic,
+        AtomicType, //
+    };
+
+    #[inline(always)]
+    pub(super) fn load_atomic_relaxed<T: AtomicType>(atomic: &Atomic<T>) -> T {
+        // SAFETY: valid as long as the reference; of a size that the CPU loads in one piece.
+        unsafe { atomic.as_ptr().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(super) fn load_atomic_acquire<T: AtomicType>(atomic: &Atomic<T>) -> T {
+        let value = load_atomic_relaxed(atomic);
+        compiler_fence(Ordering::Acquire);
+        value
+    }
+
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn load_acquire(byte: *mut u8) -> u8 {
         // SAFETY: valid, says the caller.
@@ -75,6 +122,9 @@ mod arch {
         value
     }
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn store_release(byte: *mut u8, value: u8) {
         compiler_fence(Ordering::Release);
@@ -82,6 +132,9 @@ mod arch {
         unsafe { byte.write_volatile(value) };
     }
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn load_acquire_u64(word: *mut u64) -> u64 {
         // SAFETY: valid and aligned, says the caller.
@@ -90,6 +143,9 @@ mod arch {
         value
     }
 
+    /// # Safety
+    ///
+    /// That of the function of this name outside.
     #[inline(always)]
     pub(super) unsafe fn store_release_u64(word: *mut u64, value: u64) {
         compiler_fence(Ordering::Release);
@@ -107,13 +163,28 @@ mod arch {
 mod arch {
     use kernel::sync::atomic::{
         Acquire,
-        Atomic,
+        Relaxed,
         Release, //
     };
     use kernel::sync::barrier::{
         smp_mb,
         Write, //
     };
+
+    use super::{
+        Atomic,
+        AtomicType, //
+    };
+
+    #[inline(always)]
+    pub(super) fn load_atomic_relaxed<T: AtomicType>(atomic: &Atomic<T>) -> T {
+        atomic.load(Relaxed)
+    }
+
+    #[inline(always)]
+    pub(super) fn load_atomic_acquire<T: AtomicType>(atomic: &Atomic<T>) -> T {
+        atomic.load(Acquire)
+    }
 
     #[inline(always)]
     pub(super) unsafe fn load_acquire(byte: *mut u8) -> u8 {

@@ -86,15 +86,13 @@ extern "C" fn kpreserve_do_work() {
 /// The shrinker's count, in pages. In reclaim: takes no lock.
 #[no_mangle]
 extern "C" fn kpreserve_nr_pages_reclaimable() -> c_ulong {
-    framework().map_or(0, |framework| framework.nr_pages_reclaimable() as c_ulong)
+    framework().map_or(0, Framework::nr_pages_reclaimable)
 }
 
 /// The shrinker's scan: condemns up to `nr_pages`. In reclaim: takes no lock.
 #[no_mangle]
 extern "C" fn kpreserve_reclaim(nr_pages: c_ulong) -> c_ulong {
-    framework().map_or(0, |framework| {
-        framework.reclaim(nr_pages as usize) as c_ulong
-    })
+    framework().map_or(0, |framework| framework.reclaim(nr_pages))
 }
 
 /// Gives back what this CPU holds.

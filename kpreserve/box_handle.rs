@@ -10,7 +10,8 @@ use kpreserve_kho::{
         fnv1a,
         fnv1a_u64, //
     },
-    Preservable, //
+    Preservable,
+    SharedU64, //
 };
 
 /// A claim ticket for a box in a preserved pool: 128 bits, the handle of the slot and a seal.
@@ -38,10 +39,10 @@ impl<T> BoxHandle<T> {
         self.0
     }
 
-    /// Returns whether this is [`BoxHandle::NULL`].
+    /// Returns whether this is a handle that no box has, sealed or not.
     pub const fn is_null(self) -> bool {
-        let [object, seal] = self.0;
-        object == 0 && seal == 0
+        let [object, _] = self.0;
+        object == 0
     }
 }
 
@@ -96,4 +97,54 @@ unsafe impl<T: Preservable> Preservable for BoxHandle<T> {
     const VERSION: u32 = 1;
     // Only the name of `T` goes in, so that a type may hold handles to itself.
     const FINGERPRINT: u64 = fnv1a(fnv1a_u64(0, 24), T::COMPATIBLE.as_bytes());
+}
+
+/// A [`BoxHandle`] in a preserved object that is changed by one store, and shared by reference.
+///
+/// A handle is two words; a kexec that comes between them would leave half of one. Here the seal is
+/// written first, and only if it is not there yet: wherever the kernel stops, the next one finds the old
+/// handle or the new one.
+#[derive(FromBytes, IntoBytes)]
+#[repr(transparent)]
+pub struct BoxLink<T>([SharedU64; 2], PhantomData<fn() -> T>);
+
+impl<T> BoxLink<T> {
+    /// Makes a link.
+    pub const fn new(handle: BoxHandle<T>) -> Self {
+        let [object, seal] = handle.0;
+        Self([SharedU64::new(object), SharedU64::new(seal)], PhantomData)
+    }
+
+    /// Loads the handle; what was written before it was [stored](Self::store) is visible.
+    pub fn load(&self) -> BoxHandle<T> {
+        let [object, seal] = &self.0;
+        let object = object.load();
+        BoxHandle([object, seal.load()], PhantomData)
+    }
+
+    /// Stores a handle, after everything that was written before (release): this publishes.
+    pub fn store(&self, handle: BoxHandle<T>) {
+        let [object, seal] = &self.0;
+        let [new_object, new_seal] = handle.0;
+        // All handles of a type but NULL have one seal, so what is linked never gets another one.
+        if new_object != 0 && seal.load() != new_seal {
+            object.store(0);
+            seal.store(new_seal);
+        }
+        object.store(new_object);
+    }
+}
+
+impl<T> core::fmt::Debug for BoxLink<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.load().fmt(f)
+    }
+}
+
+// SAFETY: two transparent counters, of which any value is valid; laid out as the handle, whose
+// fingerprint it has.
+unsafe impl<T: Preservable> Preservable for BoxLink<T> {
+    const COMPATIBLE: &'static str = <BoxHandle<T> as Preservable>::COMPATIBLE;
+    const VERSION: u32 = <BoxHandle<T> as Preservable>::VERSION;
+    const FINGERPRINT: u64 = <BoxHandle<T> as Preservable>::FINGERPRINT;
 }

@@ -67,7 +67,10 @@ mod survey;
 mod table;
 
 pub use allocator::PreservedPool;
-pub use box_handle::BoxHandle;
+pub use box_handle::{
+    BoxHandle,
+    BoxLink, //
+};
 pub use framework::{
     Framework,
     IfRefused,
@@ -106,6 +109,7 @@ pub mod prelude {
         Area,
         ArenaHandle,
         BoxHandle,
+        BoxLink,
         Cache,
         CacheOptions,
         Handle,

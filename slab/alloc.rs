@@ -4,12 +4,10 @@
 
 use kernel::alloc::Flags;
 use kernel::prelude::*;
-use kernel::sync::atomic::{
-    Acquire,
-    Relaxed, //
-};
+use kernel::sync::atomic::Relaxed;
 
 use kpreserve_kho::context;
+use kpreserve_kho::ordered::Loads as _;
 
 use crate::bulk::FreeWord;
 use crate::owner::Vacant;
@@ -78,7 +76,7 @@ impl RawCache {
         let can_sleep = context::may_grow(flags);
         let mut nr_rounds = 0;
         loop {
-            let nr_runs_added = self.fixed.nr_runs_added.load(Acquire);
+            let nr_runs_added = self.fixed.nr_runs_added.load_acquire();
             let mut nr_looks = NR_LOOKS_MAX;
             let grown = if let Some(free) = self.take_slot(&mut nr_looks) {
                 if !self.is_untouched(&free) {
@@ -151,7 +149,7 @@ impl RawCache {
         mut found: impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
         let nr_places = self.fixed.directory.nr_places();
-        let from = self.fixed.cursor.load(Relaxed).min(nr_places);
+        let from = self.fixed.cursor.load_relaxed().min(nr_places);
         for place in Iterator::chain(from..nr_places, 0..from) {
             let Some(Ok(Some(run))) = self.fixed.directory.get(place).map(|run| {
                 if run.is(RunUse::Live) {
@@ -192,7 +190,7 @@ impl RawCache {
             } else {
                 word
             };
-            let mut open = !full.get(word)?.load(Relaxed);
+            let mut open = !full.get(word)?.load_relaxed();
             while open != 0 {
                 let bit = if backwards {
                     63 - open.leading_zeros()

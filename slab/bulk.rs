@@ -5,15 +5,14 @@
 //! What a CPU holds in its sheaf is left alone where there are words to be had: 64 objects are one
 //! atomic operation when they come, and one when they go.
 
-use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use kernel::alloc::Flags;
 use kernel::prelude::*;
-use kernel::sync::atomic::Acquire;
 
 use kpreserve_kho::context::check_alloc;
 use kpreserve_kho::ordered::write_barrier;
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::Preservable;
 
 use crate::cache::Cache;
@@ -78,7 +77,7 @@ impl<T: Preservable> Cache<T> {
         // What the number of runs was when there was no word to be had.
         let mut dry_at = None;
         while nr_done < nr {
-            let nr_runs_added = raw.fixed.nr_runs_added.load(Acquire);
+            let nr_runs_added = raw.fixed.nr_runs_added.load_acquire();
             if nr - nr_done >= NR_WORTH_A_WORD && dry_at != Some(nr_runs_added) {
                 if let Some(word) = raw.take_word(nr - nr_done) {
                     nr_done += self.fill(objects, word, nr_done, &mut init)?;
@@ -152,86 +151,60 @@ impl<T: Preservable> Cache<T> {
             objects.clear();
             return;
         }
+        let (first, nr_objects, capacity) = core::mem::take(objects).into_raw_parts();
+        // SAFETY: the vector's own parts, of which the elements are taken out here.
+        *objects = unsafe { KVec::from_raw_parts(first, 0, capacity) };
+        // SAFETY: the elements of the vector, which does not know of them any more.
+        let owners = unsafe { core::slice::from_raw_parts(first, nr_objects) };
         let mut batch = Batch::new(cache);
-        let mut row: Option<Row> = None;
-        for object in objects.drain_all() {
-            let slot = object.into_slot();
-            if !core::ptr::eq(slot.cache(), cache) {
-                slot.free();
+        let mut at = 0;
+        while let Some(owner) = owners.get(at) {
+            let start = owner.slot().start();
+            let mut end = start.as_ptr();
+            let row = owners.get(at..).unwrap_or_default().iter();
+            let nr = row
+                .take_while(|owner| {
+                    let slot = owner.slot();
+                    let is_next = slot.as_ptr() == end && core::ptr::eq(slot.cache(), cache);
+                    end = end.wrapping_add(stride_bytes);
+                    is_next
+                })
+                .count();
+            if nr < NR_WORTH_A_WORD {
+                // SAFETY: taken out of the vector, and used here only.
+                drop(unsafe { core::ptr::read(owner) });
+                at += 1;
                 continue;
             }
-            let start = slot.as_ptr();
-            match &mut row {
-                Some(row) if start == row.end => {
-                    row.end = start.wrapping_add(stride_bytes);
-                    // It is the row's from here on.
-                    let _ = ManuallyDrop::new(slot);
-                }
-                _ => {
-                    if let Some(row) = row.take() {
-                        row.free::<T>(&mut batch);
-                    }
-                    row = Some(Row {
-                        end: start.wrapping_add(stride_bytes),
-                        first: slot,
-                    });
-                }
-            }
-        }
-        if let Some(row) = row {
-            row.free::<T>(&mut batch);
+            // SAFETY: live slots of the cache side by side, which are ours.
+            unsafe { free_row::<T>(&mut batch, cache, owner.slot(), nr) };
+            at += nr;
         }
     }
 }
 
-/// Live slots side by side, of one slab.
+/// Frees objects side by side, which fill their slots.
 ///
-/// # Invariants
+/// # Safety
 ///
-/// The slots from `first` to `end` are live, and this value is their only owner.
-struct Row {
-    first: Slot,
-    end: *mut u8,
-}
-
-impl Row {
-    /// Frees the objects, which fill their slots.
-    fn free<T>(self, batch: &mut Batch<'_>) {
-        let stride_bytes = size_of::<T>().next_multiple_of(8);
-        let len_bytes = self.end.addr().wrapping_sub(self.first.as_ptr().addr());
-        let nr = len_bytes.checked_div(stride_bytes).unwrap_or(0);
-        if nr < NR_WORTH_A_WORD {
-            self.free_singly(nr, stride_bytes);
-            return;
-        }
-        let first = ManuallyDrop::new(self.first);
-        let (start, tag) = (first.start(), first.tag());
-        let is_intact = first.cache().is_row_intact(start, nr, size_of::<T>());
-        // SAFETY: the tags of the row's slots, which stand side by side as well.
-        unsafe { retract(tag, nr) };
-        // Retracted first, then zeroed, for whoever finds the slots after a cut.
-        write_barrier();
-        for at in 0..nr {
-            // SAFETY: inside the row.
-            let start = unsafe { start.add(at * stride_bytes) };
-            // SAFETY: a whole slot, which is this row's.
-            unsafe { start.as_ptr().write_bytes(0, stride_bytes) };
-        }
-        if is_intact {
-            // INVARIANT: its tag is even, and nobody else's; so are those behind it.
-            batch.add_row(FreeSlot { start, tag }, nr);
-        }
+/// The caller owns the `nr` live slots from `first` on, of `cache`, and does not any more afterwards.
+unsafe fn free_row<T>(batch: &mut Batch<'_>, cache: &RawCache, first: &Slot, nr: usize) {
+    let stride_bytes = size_of::<T>().next_multiple_of(8);
+    let (start, tag) = (first.start(), first.tag());
+    let is_intact = cache.is_row_intact(start, nr, size_of::<T>());
+    // SAFETY: the tags of the row's slots, which stand side by side as well.
+    unsafe { retract(tag, nr) };
+    // Retracted first, then zeroed, for whoever finds the slots after a cut.
+    write_barrier();
+    for at in 0..nr {
+        // SAFETY: inside the row.
+        let start = unsafe { start.add(at * stride_bytes) };
+        // SAFETY: a whole slot, which is this row's.
+        unsafe { start.as_ptr().write_bytes(0, stride_bytes) };
     }
-
-    fn free_singly(self, nr: usize, stride_bytes: usize) {
-        let (start, cache) = (self.first.as_ptr(), self.first.cache());
-        self.first.free();
-        for at in 1..nr {
-            if let Some(start) = NonNull::new(start.wrapping_add(at * stride_bytes)) {
-                // SAFETY: a slot of the row, which is its only owner, until here.
-                unsafe { Slot::new(start, cache) }.free();
-            }
-        }
+    if is_intact {
+        // INVARIANT: its tag is even, and nobody else's; so are those behind it.
+        batch.add_row(FreeSlot { start, tag }, nr);
     }
 }
 

@@ -10,8 +10,8 @@
 
 use kernel::prelude::*;
 use kernel::processor::cpu_relax;
-use kernel::sync::atomic::Acquire;
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::{
     context,
     Handle,
@@ -210,7 +210,7 @@ impl Unclaimed {
             let unclaimed = slab.unclaimed();
             let mut left = match (incoming.get(self.word), unclaimed.get(self.word)) {
                 (Some(incoming), Some(unclaimed)) => {
-                    incoming.load(Acquire) & unclaimed.load(Acquire)
+                    incoming.load_acquire() & unclaimed.load_acquire()
                 }
                 _ => 0,
             };

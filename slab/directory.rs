@@ -6,11 +6,11 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Release, //
 };
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::phys::run_size_bytes;
 use kpreserve_kho::sort::heap_sort;
 use kpreserve_kho::Phys;
@@ -41,17 +41,17 @@ impl Directory {
 
     /// Returns how many places there are; the ones below are there for good.
     pub(crate) fn nr_places(&self) -> u32 {
-        self.nr_places.load(Acquire)
+        self.nr_places.load_acquire()
     }
 
     /// Returns a place; `None` if there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, place: u32) -> Option<&RunState> {
         if place >= self.nr_places() {
             return None;
         }
         let (chunk, offset) = split(place)?;
-        let first = NonNull::new(self.chunks.get(chunk)?.load(Acquire))?;
+        let first = NonNull::new(self.chunks.get(chunk)?.load_acquire())?;
         // SAFETY: `Places::add` raises `nr_places` after it has filled the chunk up to there.
         let run = unsafe { first.add(offset) };
         // SAFETY: a chunk stays as long as the cache, which owns the `Places` too; a `RunState` is
@@ -61,6 +61,7 @@ impl Directory {
 }
 
 /// Returns the chunk of a place, and its number there.
+#[inline(always)]
 fn split(place: u32) -> Option<(usize, usize)> {
     let chunk = (place / FIRST_CHUNK).checked_add(1)?.ilog2();
     let before = FIRST_CHUNK.checked_mul((1 << chunk) - 1)?;

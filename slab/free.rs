@@ -6,10 +6,10 @@ use core::ptr::NonNull;
 
 use kernel::sync::atomic::Relaxed;
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::Refusal;
 
 use crate::abi::HEADER_BYTES;
-use crate::geometry::Geometry;
 use crate::raw::RawCache;
 use crate::sheaf::{
     FreeSlot,
@@ -74,16 +74,13 @@ impl RawCache {
 
     fn flush_spare(&self, sheaf: &mut Sheaf) {
         let mut batch = Batch::new(self);
-        while let Some(free) = sheaf.pop_spare() {
-            batch.add(free);
-        }
+        batch.add_all(sheaf.take_spare());
     }
 
     fn flush(&self, sheaf: &mut Sheaf) {
-        let mut batch = Batch::new(self);
-        while let Some(free) = sheaf.pop_any() {
-            batch.add(free);
-        }
+        self.flush_spare(sheaf);
+        sheaf.make_room();
+        self.flush_spare(sheaf);
     }
 
     /// Gives back to their slabs what this CPU holds. From any context but NMI.
@@ -108,6 +105,7 @@ impl RawCache {
     }
 
     /// Gives taken slots of one word back; `base` is the start of their slab.
+    #[inline(never)]
     pub(crate) fn give_word(&self, base: NonNull<u8>, taken: Taken, given_twice: bool) {
         // SAFETY: slots of the slab are owned, and their bits still set; nothing but the words is
         // used once they are cleared.
@@ -142,16 +140,17 @@ impl RawCache {
     ///
     /// The caller owns a slot of it, and uses the slab only until it has given the slot back, its words
     /// also right after.
+    #[inline(always)]
     unsafe fn slab_of_owner(&self, base: NonNull<u8>) -> Option<Slab<'_>> {
         // SAFETY: a slab with a slot that was taken, so its run stays.
         let place = unsafe { SlabMemory::new(self.geometry(), base) }.noted_place();
-        let phys = self.window().phys(base)?;
         let run = self.fixed.directory.get(place)?;
         // SAFETY: says the caller.
-        unsafe { run.slab_of_owner(place, phys, self.geometry()) }
+        unsafe { run.slab_of_owner(place, base, self.geometry()) }
     }
 
     /// Gives taken slots back to their slab.
+    #[inline(always)]
     pub(crate) fn give_taken(&self, slab: &Slab<'_>, taken: Taken) {
         if taken.is_empty() || self.is_quarantined(slab) {
             // What a quarantined slab has is not given out again.
@@ -163,7 +162,7 @@ impl RawCache {
             return;
         }
         if words::note_free(&slab.full(), slab.index())
-            && slab.place() < self.fixed.cursor.load(Relaxed)
+            && slab.place() < self.fixed.cursor.load_relaxed()
         {
             self.fixed.cursor.store(slab.place(), Relaxed);
         }
@@ -172,59 +171,112 @@ impl RawCache {
 
 /// Collects slots of one word before it gives them back, in one atomic operation. Dropping it gives
 /// back what is left.
+///
+/// # Invariants
+///
+/// The slots whose tags are `first_tag` and what `free` says behind it are free, and this value's.
 pub(crate) struct Batch<'a> {
     cache: &'a RawCache,
-    /// Start of the slab, and the slots: all of one word.
-    word: Option<(NonNull<u8>, Taken)>,
+    /// Address of the first tag of the word; 0 if there is none.
+    first_tag: usize,
+    free: u64,
+    /// Start of the slab, and number of the word in it.
+    base: NonNull<u8>,
+    word: u32,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) fn new(cache: &'a RawCache) -> Self {
-        Self { cache, word: None }
+        Self {
+            cache,
+            first_tag: 0,
+            free: 0,
+            base: NonNull::dangling(),
+            word: 0,
+        }
     }
 
     /// Adds a slot.
+    #[inline]
     pub(crate) fn add(&mut self, free: FreeSlot) {
-        let (base, slot) = place_of(self.cache.geometry(), &free);
-        if let Some((at, taken)) = &mut self.word {
-            if *at == base && taken.word() == slot / 64 {
-                if taken.put(slot).is_err() {
-                    self.cache.give_word(base, Taken::of_slot(slot), true);
-                }
-                return;
-            }
+        // The tags of a word's slots stand side by side, and nobody else's there.
+        if free.tag.addr().get().wrapping_sub(self.first_tag) >= 64 {
+            self.turn_to(&free);
         }
-        self.give();
-        self.word = Some((base, Taken::of_slot(slot)));
+        self.put(1 << (free.tag.addr().get().wrapping_sub(self.first_tag) % 64));
+    }
+
+    /// Adds slots, those of a word that follow each other at once.
+    fn add_all(&mut self, mut slots: &[FreeSlot]) {
+        while let Some(first) = slots.first() {
+            if first.tag.addr().get().wrapping_sub(self.first_tag) >= 64 {
+                self.turn_to(first);
+            }
+            let (mut free, mut nr) = (0u64, 0);
+            for slot in slots {
+                let bit = slot.tag.addr().get().wrapping_sub(self.first_tag);
+                if bit >= 64 {
+                    break;
+                }
+                free |= 1 << bit;
+                nr += 1;
+            }
+            self.put(free);
+            if free.count_ones() as usize != nr {
+                // One of them is there twice.
+                self.put(free);
+            }
+            slots = slots.get(nr..).unwrap_or_default();
+        }
     }
 
     /// Adds `nr` slots of one slab, side by side; the others are as free as the first.
     pub(crate) fn add_row(&mut self, first: FreeSlot, nr: usize) {
-        let (base, mut slot) = place_of(self.cache.geometry(), &first);
-        let mut nr_left = nr as u32;
+        let mut tag = first.tag;
+        let mut nr_left = nr;
         while nr_left > 0 {
-            let (word, bit) = (slot / 64, slot % 64);
-            let nr_here = nr_left.min(64 - bit);
-            let mask = (u64::MAX >> (64 - nr_here)) << bit;
-            match &mut self.word {
-                Some((at, taken)) if *at == base && taken.word() == word => {
-                    if taken.put_mask(mask).is_err() {
-                        self.cache.give_word(base, Taken::of_mask(word, mask), true);
-                    }
-                }
-                _ => {
-                    self.give();
-                    self.word = Some((base, Taken::of_mask(word, mask)));
-                }
+            if tag.addr().get().wrapping_sub(self.first_tag) >= 64 {
+                // INVARIANT: of the same slab.
+                let start = first.start;
+                self.turn_to(&FreeSlot { start, tag });
             }
-            slot += nr_here;
+            let bit = tag.addr().get().wrapping_sub(self.first_tag) % 64;
+            let nr_here = nr_left.min(64 - bit);
+            self.put((u64::MAX >> (64 - nr_here)) << bit);
+            // SAFETY: to the tag of the next slot, or behind the last one.
+            tag = unsafe { tag.add(nr_here) };
             nr_left -= nr_here;
         }
     }
 
+    #[inline]
+    fn put(&mut self, free: u64) {
+        if self.free & free != 0 {
+            let taken = Taken::of_mask(self.word, free);
+            self.cache.give_word(self.base, taken, true);
+        }
+        self.free |= free;
+    }
+
+    /// Gives back what there is, and goes on with the word of a slot.
+    #[inline(never)]
+    fn turn_to(&mut self, free: &FreeSlot) {
+        self.give();
+        let within = self.cache.geometry().offset_of(free.start.addr().get());
+        // SAFETY: slabs are aligned to their size, so its start is `within` bytes before the slot.
+        self.base = unsafe { free.start.sub(within) };
+        let tags = self.base.addr().get() + HEADER_BYTES;
+        // By the invariants of `FreeSlot`: tags stand behind the header, one a slot.
+        let slot = free.tag.addr().get().wrapping_sub(tags);
+        self.word = (slot / 64) as u32;
+        self.first_tag = tags + slot / 64 * 64;
+    }
+
     fn give(&mut self) {
-        if let Some((base, taken)) = self.word.take() {
-            self.cache.give_word(base, taken, false);
+        let free = core::mem::replace(&mut self.free, 0);
+        if free != 0 {
+            let taken = Taken::of_mask(self.word, free);
+            self.cache.give_word(self.base, taken, false);
         }
     }
 }
@@ -233,14 +285,4 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.give();
     }
-}
-
-/// Returns the start of the slab that a slot is of, and the slot's number.
-fn place_of(geometry: &Geometry, free: &FreeSlot) -> (NonNull<u8>, u32) {
-    let within = free.start.addr().get() & (geometry.slab_bytes() - 1);
-    // SAFETY: slabs are aligned to their size, so its start is `within` bytes before the slot.
-    let base = unsafe { free.start.sub(within) };
-    // By the invariants of `FreeSlot`: tags stand behind the header, one a slot.
-    let first_tag = base.addr().get() + HEADER_BYTES;
-    (base, free.tag.addr().get().wrapping_sub(first_tag) as u32)
 }

@@ -7,6 +7,7 @@ use kernel::prelude::*;
 use kpreserve_kho::phys::{
     run_size_bytes,
     MAX_ORDER,
+    PAGE_SHIFT,
     PAGE_SIZE_BYTES, //
 };
 use kpreserve_kho::refusal::Relation;
@@ -61,6 +62,7 @@ pub struct Geometry {
     reciprocal: u64,
     /// The bits of an address that say where it is in its slab.
     offset_mask: usize,
+    nr_words: u32,
 }
 
 impl Geometry {
@@ -179,6 +181,7 @@ impl Geometry {
                 None => 0,
             },
             offset_mask: (PAGE_SIZE_BYTES << slab_order) - 1,
+            nr_words: nr_slots.div_ceil(64),
         }
     }
 
@@ -295,7 +298,7 @@ impl Geometry {
     /// Returns how many words of 64 bits it takes to have a bit for each slot of a slab.
     #[inline]
     pub const fn nr_words(&self) -> u32 {
-        self.nr_slots.div_ceil(64)
+        self.nr_words
     }
 
     /// Returns the bits of word `word` that stand for slots.
@@ -344,7 +347,7 @@ impl Geometry {
     /// Returns how many slabs there are in `run_bytes`, a power of two.
     #[inline]
     pub const fn nr_slabs(&self, run_bytes: usize) -> usize {
-        run_bytes >> self.slab_bytes().trailing_zeros()
+        run_bytes >> (PAGE_SHIFT + self.slab_order as u32)
     }
 
     /// Returns whether slots are apart from each other as values of `T` have to be.

@@ -2,13 +2,15 @@
 
 //! Runs come and go: growth, the reserve, the worker.
 
+use core::ptr::NonNull;
+
 use kernel::prelude::*;
 use kernel::sync::atomic::{
-    Acquire,
     Full,
     Relaxed, //
 };
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::{
     GatePass,
     Phys,
@@ -29,6 +31,7 @@ use crate::raw::{
 };
 use crate::run::{
     nr_words,
+    NewRun,
     RunRef,
     RunState,
     RunUse, //
@@ -55,7 +58,7 @@ impl RawCache {
     pub(crate) fn grow(&self, nr_runs_added: u32) -> Result {
         let pass = self.ledger().gate().enter()?;
         let mut ground = self.ground.lock();
-        if self.fixed.nr_runs_added.load(Acquire) != nr_runs_added {
+        if self.fixed.nr_runs_added.load_acquire() != nr_runs_added {
             return Ok(());
         }
         self.add_run(&pass, &mut ground, RunUse::Live)?;
@@ -74,7 +77,6 @@ impl RawCache {
         );
         self.note(run);
         let entered = words.and_then(|(place, words)| {
-            let base = run.pages.memory();
             let Some(state) = self.fixed.directory.get(place) else {
                 places.put_back(place);
                 return Err(ENOMEM);
@@ -85,7 +87,7 @@ impl RawCache {
             }
             // SAFETY: the run is ours, preserved, and stays until `release` has emptied the place;
             // the words are as many as it needs.
-            unsafe { state.enter(base, phys, order, false, words, to) };
+            unsafe { state.enter(&new_run(run, words, false, self.geometry()), to) };
             Ok(())
         });
         if entered.is_err() {
@@ -108,10 +110,10 @@ impl RawCache {
     /// Notes that somebody allocates who cannot sleep, and asks for a reserve.
     #[cold]
     pub(crate) fn want_reserve(&self) {
-        if self.fixed.nr_reserved_wanted.load(Relaxed) == 0 {
+        if self.fixed.nr_reserved_wanted.load_relaxed() == 0 {
             let _ = self.fixed.nr_reserved_wanted.cmpxchg(0, 1, Relaxed);
         }
-        if self.fixed.nr_reserved.load(Relaxed) < self.fixed.nr_reserved_wanted.load(Relaxed) {
+        if self.fixed.nr_reserved.load_relaxed() < self.fixed.nr_reserved_wanted.load_relaxed() {
             self.machine().kick_worker();
         }
     }
@@ -120,7 +122,7 @@ impl RawCache {
     /// one. From any context.
     #[cold]
     pub(crate) fn open_reserve(&self) -> bool {
-        let has_reserve = self.fixed.nr_reserved.load(Acquire) != 0;
+        let has_reserve = self.fixed.nr_reserved.load_acquire() != 0;
         for place in 0..self.fixed.directory.nr_places() {
             let Some(run) = self.fixed.directory.get(place) else {
                 break;
@@ -159,7 +161,7 @@ impl RawCache {
     }
 
     fn refill_reserve(&self) -> Result {
-        while self.fixed.nr_reserved.load(Acquire) < self.fixed.nr_reserved_wanted.load(Relaxed) {
+        while self.fixed.nr_reserved.load_acquire() < self.fixed.nr_reserved_wanted.load_relaxed() {
             let pass = self.ledger().gate().enter()?;
             let mut ground = self.ground.lock();
             // Counted before it is there: somebody may take it at once.
@@ -349,8 +351,19 @@ pub(crate) fn inherit(
     let state = directory.get(place).ok_or(ENOMEM)?;
     // SAFETY: the run is the arena's, preserved, and stays until `release` has emptied the place;
     // the words are as many as it needs.
-    unsafe { state.enter(run.pages.memory(), phys, order, true, words, RunUse::Live) };
+    unsafe { state.enter(&new_run(run, words, true, geometry), RunUse::Live) };
     Ok(())
+}
+
+fn new_run(run: &Run, words: NonNull<u64>, is_inherited: bool, geometry: &Geometry) -> NewRun {
+    NewRun {
+        base: run.pages.memory(),
+        phys: run.pages.phys(),
+        order: run.pages.order(),
+        is_inherited,
+        nr_slabs: geometry.nr_slabs(run.pages.size_bytes()),
+        words,
+    }
 }
 
 fn too_small(phys: Phys, order: u8, geometry: &Geometry) -> Error {
@@ -376,7 +389,7 @@ fn is_empty(run: &RunRef<'_>, geometry: &Geometry) -> bool {
                     let mask = geometry.word_mask(word);
                     occupancy
                         .get(word)
-                        .is_some_and(|bits| bits.load(Acquire) & mask == 0)
+                        .is_some_and(|bits| bits.load_acquire() & mask == 0)
                 })
         })
     })

@@ -69,6 +69,11 @@ impl<T: Preservable> Preserved<T> {
     }
 
     #[inline(always)]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    #[inline(always)]
     pub(crate) fn into_slot(self) -> Slot {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, nor dropped.

@@ -13,7 +13,6 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Full,
     Relaxed, //
@@ -27,6 +26,7 @@ use kernel::{
     new_spinlock, //
 };
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::{
     note,
     Arena,
@@ -176,7 +176,7 @@ impl RawCache {
 
     /// Returns whether the cache is open.
     pub fn is_open(&self) -> bool {
-        self.fixed.nr_users.load(Acquire) != 0
+        self.fixed.nr_users.load_acquire() != 0
     }
 
     /// Returns the layout of the slabs.
@@ -220,7 +220,7 @@ impl RawCache {
     }
 
     pub(crate) fn epoch(&self) -> u32 {
-        self.fixed.epoch.load(Acquire)
+        self.fixed.epoch.load_acquire()
     }
 
     /// Returns the tag that the slots of the next slab begin with. It differs from slab to slab, so
@@ -240,7 +240,7 @@ impl RawCache {
     /// or freed. Slabs that nobody has touched yet are touched.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
-            nr_quarantined: self.fixed.nr_quarantined.load(Relaxed) as usize,
+            nr_quarantined: self.fixed.nr_quarantined.load_relaxed() as usize,
             ..Counts::default()
         };
         self.for_each_run(|run| {

@@ -18,13 +18,13 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Full,
     Relaxed,
     Release, //
 };
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::phys::{
     run_size_bytes,
     PAGE_SIZE_BYTES, //
@@ -56,7 +56,10 @@ pub(crate) struct RunState {
     /// Physical address, the order in the low 6 bits, then [`INHERITED`].
     phys_order: Atomic<u64>,
     base: Atomic<*mut u8>,
+    size_bytes: Atomic<usize>,
     words: Atomic<*mut u64>,
+    /// How many of the words say which slabs are full.
+    nr_full_words: Atomic<u32>,
 }
 
 impl RunState {
@@ -67,6 +70,8 @@ impl RunState {
             nr_refs: Atomic::new(0),
             phys_order: Atomic::new(0),
             base: Atomic::new(core::ptr::null_mut()),
+            size_bytes: Atomic::new(0),
+            nr_full_words: Atomic::new(0),
             words: Atomic::new(core::ptr::null_mut()),
         }
     }
@@ -78,32 +83,30 @@ impl RunState {
     /// - `base` is the memory of a preserved run of `order` at `phys`, which stays until the place
     ///   is [emptied](Self::leave), and is used through this place only;
     /// - `words` has [`nr_words`] zeroed words for the run, and stays as long as the place.
-    pub(crate) unsafe fn enter(
-        &self,
-        base: NonNull<u8>,
-        phys: Phys,
-        order: u8,
-        inherited: bool,
-        words: NonNull<u64>,
-        to: RunUse,
-    ) {
-        let inherited = if inherited { INHERITED } else { 0 };
+    pub(crate) unsafe fn enter(&self, run: &NewRun, to: RunUse) {
+        let inherited = if run.is_inherited { INHERITED } else { 0 };
         self.phys_order
-            .store(phys.get() | u64::from(order) | inherited, Relaxed);
-        self.base.store(base.as_ptr(), Relaxed);
-        self.words.store(words.as_ptr(), Relaxed);
+            .store(run.phys.get() | u64::from(run.order) | inherited, Relaxed);
+        self.size_bytes
+            .store(run_size_bytes(run.order).unwrap_or(0), Relaxed);
+        self.nr_full_words
+            .store(run.nr_slabs.div_ceil(64) as u32, Relaxed);
+        self.words.store(run.words.as_ptr(), Relaxed);
+        self.base.store(run.base.as_ptr(), Relaxed);
         self.state.store(to as u32, Release);
     }
 
     /// Empties a place.
     pub(crate) fn leave(&self) {
         self.phys_order.store(0, Relaxed);
+        self.size_bytes.store(0, Relaxed);
         self.state.store(RunUse::None as u32, Release);
     }
 
     /// Returns whether the place is in `state` just now.
+    #[inline(always)]
     pub(crate) fn is(&self, state: RunUse) -> bool {
-        self.state.load(Acquire) == state as u32
+        self.state.load_acquire() == state as u32
     }
 
     /// Moves the place from one state to another; returns whether it was in `from`.
@@ -121,7 +124,7 @@ impl RunState {
         // Whoever takes a reference from here on lets go of it again; whoever took one before
         // is counted, and may still take slots. So first there must be none, and what is empty
         // then stays empty.
-        let goes = self.nr_refs.load(Acquire) == 0 && is_empty();
+        let goes = self.nr_refs.load_acquire() == 0 && is_empty();
         let next = if goes {
             RunUse::Condemned
         } else {
@@ -140,7 +143,7 @@ impl RunState {
         // worker does the reverse. One of the two sees the other.
         self.nr_refs.fetch_add(1, Full);
         let held = RunRef { run: self, place };
-        let state = self.state.load(Acquire);
+        let state = self.state.load_acquire();
         if state == RunUse::Live as u32 || (any && state == RunUse::Reserve as u32) {
             return Ok(Some(held));
         }
@@ -150,29 +153,29 @@ impl RunState {
         Ok(None)
     }
 
-    /// Returns the slab that holds `phys`, without a reference.
+    /// Returns the slab that begins at `base`, without a reference; `None` if it is not in this run.
     ///
     /// # Safety
     ///
-    /// The caller owns a slot there, if the run of this place holds `phys` at all, and uses the
-    /// slab only until it has given the slot back, its words also right after.
+    /// The caller owns a slot of the slab, and uses it only until it has given the slot back, its words
+    /// also right after.
+    #[inline(always)]
     pub(crate) unsafe fn slab_of_owner<'a>(
         &'a self,
         place: u32,
-        phys: Phys,
+        base: NonNull<u8>,
         geometry: &'a Geometry,
     ) -> Option<Slab<'a>> {
-        let offset = phys.get().checked_sub(self.phys().get())?;
-        // Looked at once: somebody who looks whether the run is empty turns it `Dying` and `Live`
-        // again meanwhile.
-        let state = self.state.load(Acquire);
-        let is_there = state == RunUse::Live as u32 || state == RunUse::Dying as u32;
-        if !is_there || offset >= self.size_bytes() {
+        // A run with an owner stays, so if this is the run it is so all the time.
+        let start = self.base.load_relaxed().addr();
+        let offset = base.addr().get().wrapping_sub(start);
+        if offset >= self.size_bytes.load_relaxed() {
             return None;
         }
-        let index = geometry.nr_slabs(offset as usize) as u32;
-        // SAFETY: the run is there as long as a slot of it is owned, says the caller.
-        unsafe { self.slab_at(place, index, geometry) }
+        let index = geometry.nr_slabs(offset) as u32;
+        let words = self.run_words(geometry)?;
+        // SAFETY: a slab of the run, which is there as long as a slot of it is owned, says the caller.
+        Some(unsafe { Slab::new(geometry, base, self, place, index, words) })
     }
 
     /// Looks into the run without taking a reference that others would see.
@@ -185,8 +188,9 @@ impl RunState {
     }
 
     /// Returns the address of the run.
+    #[inline(always)]
     pub(crate) fn phys(&self) -> Phys {
-        Phys::new(self.phys_order.load(Relaxed) & !(ORDER_MASK | INHERITED))
+        Phys::new(self.phys_order.load_relaxed() & !(ORDER_MASK | INHERITED))
     }
 
     /// Returns the number of pages.
@@ -194,13 +198,26 @@ impl RunState {
         self.size_bytes() as usize / PAGE_SIZE_BYTES
     }
 
+    /// Returns whether a previous kernel had the run.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.phys_order.load_relaxed() & INHERITED != 0
+    }
+
     fn size_bytes(&self) -> u64 {
-        let order = (self.phys_order.load(Relaxed) & ORDER_MASK) as u8;
-        run_size_bytes(order).unwrap_or(0) as u64
+        self.size_bytes.load_relaxed() as u64
     }
 
     fn nr_slabs(&self, geometry: &Geometry) -> u32 {
-        geometry.nr_slabs(self.size_bytes() as usize) as u32
+        geometry.nr_slabs(self.size_bytes.load_relaxed()) as u32
+    }
+
+    #[inline(always)]
+    fn run_words(&self, geometry: &Geometry) -> Option<RunWords> {
+        Some(RunWords {
+            first: NonNull::new(self.words.load_relaxed())?,
+            nr_full_words: self.nr_full_words.load_relaxed(),
+            nr_words: geometry.nr_words(),
+        })
     }
 
     /// # Safety
@@ -212,33 +229,30 @@ impl RunState {
         index: u32,
         geometry: &'a Geometry,
     ) -> Option<Slab<'a>> {
-        let nr_slabs = self.nr_slabs(geometry);
-        if index >= nr_slabs {
+        if index >= self.nr_slabs(geometry) {
             return None;
         }
         let offset = index as usize * geometry.slab_bytes();
-        let base = NonNull::new(self.base.load(Relaxed))?;
-        let words = RunWords {
-            first: NonNull::new(self.words.load(Relaxed))?,
-            nr_slabs,
-            nr_words: geometry.nr_words(),
-        };
+        let base = NonNull::new(self.base.load_relaxed())?;
+        let words = self.run_words(geometry)?;
         // SAFETY: the offset is below the size of the run, which is one piece of memory.
         let base = unsafe { base.add(offset) };
         // SAFETY: `index` is below the number of slabs, so the slab lies inside the run; run and
         // words stay, by this function's requirements and those of `enter`.
-        Some(unsafe {
-            Slab::new(
-                geometry,
-                base,
-                Phys::new(self.phys().get() + offset as u64),
-                place,
-                index,
-                words,
-                self.phys_order.load(Relaxed) & INHERITED != 0,
-            )
-        })
+        Some(unsafe { Slab::new(geometry, base, self, place, index, words) })
     }
+}
+
+/// A run for an empty place.
+pub(crate) struct NewRun {
+    /// Its memory.
+    pub(crate) base: NonNull<u8>,
+    pub(crate) phys: Phys,
+    pub(crate) order: u8,
+    pub(crate) is_inherited: bool,
+    pub(crate) nr_slabs: usize,
+    /// Zeros, [`nr_words`] of them.
+    pub(crate) words: NonNull<u64>,
 }
 
 /// Somebody is deciding whether the run goes.
@@ -327,7 +341,7 @@ pub(crate) unsafe fn clear_words(first: NonNull<u64>, len: usize) {
 #[derive(Clone, Copy)]
 pub(crate) struct RunWords {
     first: NonNull<u64>,
-    nr_slabs: u32,
+    nr_full_words: u32,
     nr_words: u32,
 }
 
@@ -337,6 +351,7 @@ impl RunWords {
     /// # Safety
     ///
     /// They lie inside the words of the run, which stay for `'a`.
+    #[inline(always)]
     unsafe fn row<'a>(&self, from: usize, len: u32) -> MemWords<'a> {
         MemWords {
             // SAFETY: inside one allocation, says the caller.
@@ -351,9 +366,10 @@ impl RunWords {
     /// # Safety
     ///
     /// The words stay for `'a`.
+    #[inline(always)]
     pub(crate) unsafe fn full<'a>(&self) -> MemWords<'a> {
         // SAFETY: the first words of the run (`nr_words()`).
-        unsafe { self.row(0, self.nr_slabs.div_ceil(64)) }
+        unsafe { self.row(0, self.nr_full_words) }
     }
 
     /// Returns a row of the slab `index`: 0 its state (one word), 1 taken, 2 unclaimed, 3
@@ -362,9 +378,10 @@ impl RunWords {
     /// # Safety
     ///
     /// `index` is below the number of slabs; the words stay for `'a`.
+    #[inline(always)]
     pub(crate) unsafe fn of_slab<'a>(&self, index: u32, row: usize) -> MemWords<'a> {
         let nr_words = self.nr_words as usize;
-        let slab = self.nr_slabs.div_ceil(64) as usize + index as usize * (1 + 3 * nr_words);
+        let slab = self.nr_full_words as usize + index as usize * (1 + 3 * nr_words);
         match row.checked_sub(1) {
             // SAFETY: the first word of the slab's.
             None => unsafe { self.row(slab, 1) },

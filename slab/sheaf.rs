@@ -31,7 +31,7 @@ use crate::slots::Slab;
 use crate::words::Taken;
 
 /// Room of a row, at most.
-const NR_ROW_MAX: usize = 32;
+const NR_ROW_MAX: usize = 64;
 
 /// A free slot, and its owner: where it is, and where its tag is.
 ///
@@ -94,19 +94,24 @@ impl Row {
         Ok(())
     }
 
-    /// Moves slots into an empty row, so that the one with the lowest address comes out first.
-    fn fill(&mut self, slab: &Slab<'_>, taken: &mut Taken) {
+    /// Moves slots of a word into an empty row, so that the one with the lowest address comes out
+    /// first. `first` is the word's first one, which need not be free.
+    fn fill(&mut self, first: &FreeSlot, stride_bytes: usize, taken: &mut Taken) {
         // SAFETY: both are in one allocation, `limit` not before `bottom`.
         let room = unsafe { self.limit.offset_from(self.bottom) };
         let nr = (taken.len() as usize).min(usize::try_from(room).unwrap_or(0));
         for at in (0..nr).rev() {
-            let Some(free) = taken.pop().and_then(|slot| slab.free_slot(slot)) else {
-                return;
-            };
+            // There are as many.
+            let bit = taken.pop_bit().unwrap_or(0) as usize;
+            // SAFETY: a slot of the word, hence of the slab.
+            let start = unsafe { first.start.add(bit * stride_bytes) };
+            // SAFETY: its tag.
+            let tag = unsafe { first.tag.add(bit) };
             // SAFETY: `nr` is at most the room of the row.
             let entry = unsafe { self.bottom.add(at) };
+            // INVARIANT: the slot is this row's from here on; its tag is even, as it was taken.
             // SAFETY: as above.
-            unsafe { entry.write(free) };
+            unsafe { entry.write(FreeSlot { start, tag }) };
         }
         // SAFETY: as above.
         // INVARIANT: all entries below have been written.
@@ -157,16 +162,26 @@ impl Sheaf {
     /// Fills both rows, which have to be empty, with slots of a slab; what is left over stays in
     /// `taken`.
     pub(crate) fn fill(&mut self, slab: &Slab<'_>, taken: &mut Taken) {
+        let Some(first) = slab.free_slot(taken.word() * 64) else {
+            return;
+        };
+        let stride_bytes = slab.geometry().stride_bytes();
         for row in [&mut self.main, &mut self.spare] {
             if row.is_empty() {
-                row.fill(slab, taken);
+                row.fill(&first, stride_bytes, taken);
             }
         }
     }
 
-    /// Takes a slot out of the spare row, the one that was put there last.
-    pub(crate) fn pop_spare(&mut self) -> Option<FreeSlot> {
-        self.spare.pop()
+    /// Takes all slots out of the spare row.
+    pub(crate) fn take_spare(&mut self) -> &[FreeSlot] {
+        let row = &mut self.spare;
+        // SAFETY: both are in one allocation, `top` not before `bottom`.
+        let nr = unsafe { row.top.offset_from(row.bottom) };
+        row.top = row.bottom;
+        // SAFETY: so many slots have been written there, and nothing else is before the reference ends,
+        // which the sheaf is borrowed for.
+        unsafe { core::slice::from_raw_parts(row.bottom, usize::try_from(nr).unwrap_or(0)) }
     }
 }
 

@@ -6,12 +6,12 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Relaxed,
     Release, //
 };
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::Phys;
 
 use crate::abi::{
@@ -22,6 +22,7 @@ use crate::abi::{
 use crate::geometry::Geometry;
 use crate::run::{
     MemWords,
+    RunState,
     RunWords, //
 };
 use crate::sheaf::FreeSlot;
@@ -50,16 +51,15 @@ pub(crate) struct SlabMemory<'a> {
 ///
 /// # Invariants
 ///
-/// `words` are those of the run that the memory is in, and stay for `'a`; `index` is the slab's
+/// `run` is the run that the memory is in, `words` are its words, and stay for `'a`; `index` is the slab's
 /// number in that run.
 #[derive(Clone, Copy)]
 pub(crate) struct Slab<'a> {
     memory: SlabMemory<'a>,
-    phys: Phys,
+    run: &'a RunState,
     place: u32,
     index: u32,
     words: RunWords,
-    inherited: bool,
 }
 
 impl<'a> core::ops::Deref for Slab<'a> {
@@ -76,60 +76,66 @@ impl<'a> Slab<'a> {
     /// # Safety
     ///
     /// As the invariants of both types say.
+    #[inline(always)]
     pub(crate) unsafe fn new(
         geometry: &'a Geometry,
         base: NonNull<u8>,
-        phys: Phys,
+        run: &'a RunState,
         place: u32,
         index: u32,
         words: RunWords,
-        inherited: bool,
     ) -> Self {
         // INVARIANT: by the safety requirements.
         Self {
             // SAFETY: by the safety requirements.
             memory: unsafe { SlabMemory::new(geometry, base) },
-            phys,
+            run,
             place,
             index,
             words,
-            inherited,
         }
     }
 
     /// Returns the address.
+    #[inline(always)]
     pub(crate) fn phys(&self) -> Phys {
-        self.phys
+        let offset = self.index as usize * self.geometry.slab_bytes();
+        Phys::new(self.run.phys().get() + offset as u64)
     }
 
     /// Returns the place of the run.
+    #[inline(always)]
     pub(crate) fn place(&self) -> u32 {
         self.place
     }
 
     /// Returns the number within the run.
+    #[inline(always)]
     pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
     /// Returns whether the previous kernel, or an earlier one, had the run.
     pub(crate) fn is_inherited(&self) -> bool {
-        self.inherited
+        self.run.is_inherited()
     }
 
     /// Returns the bits of the run that say which slabs are known to be full.
+    #[inline(always)]
     pub(crate) fn full(&self) -> MemWords<'a> {
         // SAFETY: the words stay, by the type invariants.
         unsafe { self.words.full() }
     }
 
     /// Returns the word of state, which touch.rs explains.
+    #[inline(always)]
     pub(crate) fn meta(&self) -> Option<&'a Atomic<u64>> {
         // SAFETY: as the type invariants say.
         unsafe { self.words.of_slab(self.index, 0) }.at(0)
     }
 
     /// Returns the occupancy words: 1 is taken, live, or no slot.
+    #[inline(always)]
     pub(crate) fn occupancy(&self) -> MemWords<'a> {
         // SAFETY: as the type invariants say.
         unsafe { self.words.of_slab(self.index, 1) }
@@ -182,7 +188,7 @@ impl<'a> SlabMemory<'a> {
     /// Returns the header's magic number; with [`MAGIC`](crate::abi::MAGIC), all that was written
     /// before it is visible.
     pub(crate) fn magic(&self) -> u64 {
-        self.magic_word().load(Acquire)
+        self.magic_word().load_acquire()
     }
 
     fn magic_word(&self) -> &'a Atomic<u64> {
@@ -207,7 +213,7 @@ impl<'a> SlabMemory<'a> {
     /// Returns the place that the header notes.
     #[inline]
     pub(crate) fn noted_place(&self) -> u32 {
-        self.place_word().load(Relaxed)
+        self.place_word().load_relaxed()
     }
 
     /// Writes a header, magic last. For who has locked a slab that is not ready.

@@ -18,13 +18,12 @@
 use kernel::prelude::*;
 use kernel::processor::cpu_relax;
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Full,
-    Relaxed,
     Release, //
 };
 
+use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::refusal::Relation;
 use kpreserve_kho::Refusal;
 
@@ -86,7 +85,7 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let mut seen = self.meta.load(Relaxed);
+        let mut seen = self.meta.load_relaxed();
         loop {
             // Quarantine does not wait for the lock, and is not undone.
             let state = if seen & STATE_MASK == QUARANTINED {
@@ -114,7 +113,7 @@ impl RawCache {
     pub(crate) fn touch(&self, slab: &Slab<'_>) -> Result<Touched> {
         let meta = slab.meta().ok_or(EINVAL)?;
         loop {
-            let seen = meta.load(Acquire);
+            let seen = meta.load_acquire();
             let state = seen & STATE_MASK;
             let epoch = self.epoch();
             if state == QUARANTINED {
@@ -143,7 +142,7 @@ impl RawCache {
     #[inline]
     pub(crate) fn prepare(&self, slab: &Slab<'_>) -> bool {
         match slab.meta() {
-            Some(meta) if meta.load(Acquire) & STATE_MASK == READY => true,
+            Some(meta) if meta.load_acquire() & STATE_MASK == READY => true,
             Some(meta) => self.prepare_slow(slab, meta),
             None => false,
         }
@@ -151,7 +150,7 @@ impl RawCache {
 
     #[cold]
     fn prepare_slow(&self, slab: &Slab<'_>, meta: &Atomic<u64>) -> bool {
-        let seen = meta.load(Acquire);
+        let seen = meta.load_acquire();
         match seen & STATE_MASK {
             READY => return true,
             QUARANTINED => return false,
@@ -177,9 +176,10 @@ impl RawCache {
     }
 
     /// Returns whether a slab is quarantined.
+    #[inline(always)]
     pub(crate) fn is_quarantined(&self, slab: &Slab<'_>) -> bool {
         match slab.meta() {
-            Some(meta) => meta.load(Acquire) & STATE_MASK == QUARANTINED,
+            Some(meta) => meta.load_acquire() & STATE_MASK == QUARANTINED,
             None => true,
         }
     }
@@ -190,7 +190,7 @@ impl RawCache {
         let Some(meta) = slab.meta() else {
             return;
         };
-        let mut seen = meta.load(Relaxed);
+        let mut seen = meta.load_relaxed();
         loop {
             if seen & STATE_MASK == QUARANTINED {
                 return;
@@ -274,7 +274,7 @@ fn init_words(slab: &Slab<'_>, live: impl Fn(u32) -> u64) {
 fn copy_incoming(slab: &Slab<'_>) {
     for word in 0..slab.geometry().nr_words() {
         if let Some(unclaimed) = slab.unclaimed().get(word) {
-            store(&slab.incoming(), word, unclaimed.load(Acquire));
+            store(&slab.incoming(), word, unclaimed.load_acquire());
         }
     }
 }
@@ -292,7 +292,7 @@ fn scrub_free(slab: &Slab<'_>) {
         let Some(bits) = slab.occupancy().at(word) else {
             continue;
         };
-        let mut free = !bits.load(Acquire);
+        let mut free = !bits.load_acquire();
         while free != 0 {
             slab.scrub_slot(word * 64 + free.trailing_zeros());
             free &= free - 1;
@@ -317,7 +317,7 @@ pub(crate) fn is_clean(slab: &Slab<'_>) -> bool {
     let Some(meta) = slab.meta() else {
         return false;
     };
-    let seen = meta.load(Acquire);
+    let seen = meta.load_acquire();
     match seen & (STATE_MASK | LOCKED) {
         READY => true,
         UNTOUCHED => !slab.is_inherited() || slab.magic() == 0,
@@ -328,5 +328,5 @@ pub(crate) fn is_clean(slab: &Slab<'_>) -> bool {
 /// Returns whether a slab's free slots may still hold old bytes, though its words are known.
 pub(crate) fn is_dirty(slab: &Slab<'_>) -> bool {
     slab.meta()
-        .is_some_and(|meta| meta.load(Acquire) & STATE_MASK == DIRTY)
+        .is_some_and(|meta| meta.load_acquire() & STATE_MASK == DIRTY)
 }

@@ -13,9 +13,10 @@
 use kernel::prelude::*;
 use kernel::sync::atomic::{
     Atomic,
-    Full,
-    Relaxed, //
+    Full, //
 };
+
+use kpreserve_kho::ordered::Loads as _;
 
 /// A row of words. Laid over memory in the kernel, boxed in models.
 pub trait Words {
@@ -47,14 +48,6 @@ impl Taken {
         Taken { word: 0, free: 0 }
     }
 
-    /// Makes one of the slot whose owner the caller is.
-    pub(crate) const fn of_slot(slot: u32) -> Self {
-        Taken {
-            word: slot / 64,
-            free: 1 << (slot % 64),
-        }
-    }
-
     /// Makes one of the slots whose owner the caller is.
     pub(crate) const fn of_mask(word: u32, free: u64) -> Self {
         Taken { word, free }
@@ -80,12 +73,18 @@ impl Taken {
     /// Takes one slot out: its number in the slab.
     #[inline]
     pub fn pop(&mut self) -> Option<u32> {
+        Some(self.word * 64 + self.pop_bit()?)
+    }
+
+    /// Takes one slot out: its number in the word.
+    #[inline]
+    pub(crate) fn pop_bit(&mut self) -> Option<u32> {
         if self.free == 0 {
             return None;
         }
         let bit = self.free.trailing_zeros();
         self.free &= self.free - 1;
-        Some(self.word * 64 + bit)
+        Some(bit)
     }
 
     /// Takes eight slots out whose bits are in one byte, or, if there is no such byte at the lowest
@@ -103,33 +102,6 @@ impl Taken {
         self.free &= self.free - 1;
         Some((first, 1))
     }
-
-    /// Puts slots in, which the caller owns.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL if one is in already; nothing has changed then.
-    pub(crate) fn put_mask(&mut self, free: u64) -> Result {
-        if self.free & free != 0 {
-            return Err(EINVAL);
-        }
-        self.free |= free;
-        Ok(())
-    }
-
-    /// Puts a slot of the same word in, which the caller owns.
-    ///
-    /// # Errors
-    ///
-    /// EINVAL if it is in already, or of another word; nothing has changed then.
-    pub(crate) fn put(&mut self, slot: u32) -> Result {
-        let bit = 1 << (slot % 64);
-        if slot / 64 != self.word || self.free & bit != 0 {
-            return Err(EINVAL);
-        }
-        self.free |= bit;
-        Ok(())
-    }
 }
 
 /// Takes every free slot of a word. One atomic operation, none if there is nothing to take.
@@ -138,7 +110,7 @@ impl Taken {
 #[inline]
 pub fn take<W: Words + ?Sized>(words: &W, word: u32) -> Option<Taken> {
     let bits = words.get(word)?;
-    if bits.load(Relaxed) == u64::MAX {
+    if bits.load_relaxed() == u64::MAX {
         return None;
     }
     let free = !bits.xchg(u64::MAX, Full);
@@ -156,7 +128,7 @@ pub fn take_some<W: Words + ?Sized>(words: &W, word: u32, nr_max: usize) -> Opti
         return take(words, word);
     }
     let bits = words.get(word)?;
-    let mut seen = bits.load(Relaxed);
+    let mut seen = bits.load_relaxed();
     loop {
         let mut left = !seen;
         for _ in 0..nr_max {
@@ -182,7 +154,7 @@ pub fn take_some<W: Words + ?Sized>(words: &W, word: u32, nr_max: usize) -> Opti
 #[inline]
 pub fn give_back<W: Words + ?Sized>(words: &W, taken: Taken) -> Result {
     let bits = words.get(taken.word).ok_or(EINVAL)?;
-    let mut seen = bits.load(Relaxed);
+    let mut seen = bits.load_relaxed();
     loop {
         if seen & taken.free != taken.free {
             return Err(EINVAL);
@@ -197,7 +169,7 @@ pub fn give_back<W: Words + ?Sized>(words: &W, taken: Taken) -> Result {
 /// Returns the bit of a slot.
 pub fn test<W: Words + ?Sized>(words: &W, slot: u32) -> bool {
     match words.get(slot / 64) {
-        Some(bits) => bits.load(Relaxed) & (1 << (slot % 64)) != 0,
+        Some(bits) => bits.load_relaxed() & (1 << (slot % 64)) != 0,
         None => false,
     }
 }
@@ -245,7 +217,7 @@ pub fn note_full<F: Words + ?Sized, W: Words + ?Sized>(full: &F, index: u32, occ
     let is_full = (0..occupancy.len()).all(|word| {
         occupancy
             .get(word)
-            .is_none_or(|bits| bits.load(Relaxed) == u64::MAX)
+            .is_none_or(|bits| bits.load_relaxed() == u64::MAX)
     });
     if !is_full {
         clear(full, index);
@@ -263,7 +235,7 @@ fn change<W: Words + ?Sized>(words: &W, slot: u32, on: bool) -> bool {
         return false;
     };
     let bit = 1u64 << (slot % 64);
-    let mut seen = bits.load(Relaxed);
+    let mut seen = bits.load_relaxed();
     loop {
         if (seen & bit != 0) == on {
             return false;
@@ -300,7 +272,7 @@ mod tests {
     }
 
     fn value(words: &Boxed, word: usize) -> u64 {
-        words.0.get(word).map_or(0, |bits| bits.load(Relaxed))
+        words.0.get(word).map_or(0, |bits| bits.load_relaxed())
     }
 
     #[test]
@@ -325,22 +297,45 @@ mod tests {
         let mut taken = take(&words, 0).ok_or(EINVAL)?;
         assert_eq!(taken.pop(), Some(0));
         assert_eq!(taken.pop(), Some(1));
-        assert_eq!(taken.put(1), Ok(()));
-        assert_eq!(taken.put(1), Err(EINVAL));
-        assert_eq!(taken.put(64), Err(EINVAL));
         assert_eq!(give_back(&words, taken), Ok(()));
-        assert_eq!(value(&words, 0), 1);
+        assert_eq!(value(&words, 0), 0b11);
+        Ok(())
+    }
+
+    #[test]
+    fn some_are_the_lowest() -> Result {
+        let words = words(0b0101, u64::MAX);
+        let taken = take_some(&words, 0, 3).ok_or(EINVAL)?;
+        assert_eq!(value(&words, 0), 0b1_1111);
+        assert_eq!(taken.len(), 3);
+        assert!(take_some(&words, 1, 3).is_none());
+        assert_eq!(take_some(&words, 0, 63).ok_or(EINVAL)?.len(), 59);
+        assert_eq!(value(&words, 0), u64::MAX);
+        Ok(())
+    }
+
+    #[test]
+    fn eights_come_together() -> Result {
+        let words = words(0b1000_0000, u64::MAX);
+        let mut taken = take_some(&words, 0, 24).ok_or(EINVAL)?;
+        for slot in 0..7 {
+            assert_eq!(taken.pop_eight(), Some((slot, 1)));
+        }
+        assert_eq!(taken.pop_eight(), Some((8, 8)));
+        assert_eq!(taken.pop_eight(), Some((16, 8)));
+        assert_eq!(taken.pop_eight(), Some((24, 1)));
+        assert_eq!(taken.pop_eight(), None);
         Ok(())
     }
 
     #[test]
     fn giving_back_what_was_not_taken_is_refused() {
         let words = words(0b0100, 0);
-        assert_eq!(give_back(&words, Taken::of_slot(3)), Err(EINVAL));
-        assert_eq!(give_back(&words, Taken::of_slot(128)), Err(EINVAL));
+        assert_eq!(give_back(&words, Taken::of_mask(0, 1 << 3)), Err(EINVAL));
+        assert_eq!(give_back(&words, Taken::of_mask(2, 1)), Err(EINVAL));
         assert_eq!(value(&words, 0), 0b0100);
-        assert_eq!(give_back(&words, Taken::of_slot(2)), Ok(()));
-        assert_eq!(give_back(&words, Taken::of_slot(2)), Err(EINVAL));
+        assert_eq!(give_back(&words, Taken::of_mask(0, 1 << 2)), Ok(()));
+        assert_eq!(give_back(&words, Taken::of_mask(0, 1 << 2)), Err(EINVAL));
         assert_eq!(value(&words, 0), 0);
     }
 

@@ -31,7 +31,10 @@ use kpreserve::abi::{
     ROOT_MAGIC,
     ROOT_VERSION, //
 };
-use kpreserve::BoxHandle;
+use kpreserve::{
+    BoxHandle,
+    BoxLink, //
+};
 use kpreserve_kho::hash::fnv1a_u64;
 use kpreserve_kho::{
     ArenaHandle,
@@ -322,6 +325,8 @@ fn examples(out: &mut String) {
         "BoxHandle of a u64, slot 0x234560c0, tag 7:",
         &handle.into_raw(),
     );
+    let link = shared_bytes(&mut BoxLink::new(handle));
+    hex(out, "BoxLink of the same:", &link);
 }
 
 fn constants(out: &mut String) {

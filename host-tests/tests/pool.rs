@@ -18,6 +18,7 @@
 //! | the alignment does not count for the class | `allocations_are_aligned_...`, `random_...` |
 //! | classes are not aligned | `allocations_are_aligned_...` |
 //! | what has no size is freed | crash |
+//! | a link stores the seal after the slot | `a_cut_at_each_step_...` (both) |
 //! | finish() does nothing | `finish_frees_...` |
 //! | the node is not passed on | `memory_comes_from_the_node_...` |
 
@@ -51,6 +52,8 @@ use kernel::prelude::{
 use kpreserve::allocator::SIZE_MAX_BYTES;
 use kpreserve::{
     BoxHandle,
+    BoxLink,
+    Named,
     Node,
     Preservable,
     PreservedPool, //
@@ -59,7 +62,9 @@ use kpreserve_kho::hash::fnv1a_u64;
 use kpreserve_sim::{
     Call,
     Config,
-    Faults, //
+    Faults,
+    Recorder,
+    SimMachine, //
 };
 use kpreserve_testing::Kernel;
 
@@ -88,6 +93,24 @@ kpreserve::preservable! {
         pub node: BoxHandle<NodeSer>,
     }
     compatible = "pool-state", version = 1
+
+    /// An element of a list.
+    pub struct ListedSer {
+        /// Its number.
+        pub number: u64,
+        /// Follows from the number.
+        pub words: [u64; 5],
+        /// The element before.
+        pub next: BoxHandle<ListedSer>,
+    }
+    compatible = "pool-listed", version = 1
+
+    /// Where the list begins.
+    pub struct ListSer {
+        /// The element that was added last.
+        pub first: BoxLink<ListedSer>,
+    }
+    compatible = "pool-list", version = 1
 }
 
 /// Other types of the same size.
@@ -415,7 +438,6 @@ fn a_kept_box_is_taken_here_and_by_the_next_kernel() {
 
 #[test]
 fn a_handle_is_stored_in_a_named_object() {
-    use kpreserve::Named;
     let open = || {
         let new = StateSer {
             node: BoxHandle::NULL,
@@ -597,6 +619,110 @@ fn memory_comes_from_the_node_that_is_asked_for() {
     TestPool::set_node(Node(1)).unwrap();
     drop(new_node(0));
     assert_eq!(kernel.machine().counters().alloc_on_node, 1);
+}
+
+fn open_list() -> Result<Named<ListSer>> {
+    TestPool::open(GFP_KERNEL)?;
+    let new = ListSer {
+        first: BoxLink::new(BoxHandle::NULL),
+    };
+    Named::open(c"pool/list", new, GFP_KERNEL)
+}
+
+fn push(list: &ListSer, number: u64) {
+    let element = ListedSer {
+        number,
+        words: [number ^ 0x55; 5],
+        next: list.first.load(),
+    };
+    let element = TestBox::new(element, GFP_KERNEL).unwrap();
+    list.first.store(TestPool::keep(element));
+}
+
+fn pop(list: &ListSer) -> Option<u64> {
+    let first = list.first.load();
+    if first.is_null() {
+        return None;
+    }
+    let element = TestPool::take(first).unwrap();
+    assert_eq!(element.words, [element.number ^ 0x55; 5]);
+    list.first.store(element.next);
+    Some(element.number)
+}
+
+/// Returns the number of elements; they count down to 0.
+fn len_of(list: &ListSer) -> u64 {
+    let (mut handle, mut numbers) = (list.first.load(), std::vec::Vec::new());
+    while !handle.is_null() {
+        let element = TestPool::take(handle).unwrap();
+        assert_eq!(element.words, [element.number ^ 0x55; 5]);
+        numbers.push(element.number);
+        let next = element.next;
+        TestPool::keep(element);
+        handle = next;
+    }
+    assert!(numbers.iter().copied().eq((0..numbers.len() as u64).rev()));
+    numbers.len() as u64
+}
+
+/// Grows and shrinks a list; stops at each step. The next kernel finds what was there before the
+/// operation, or after it, and frees what was linked by nobody.
+fn cut_each(torn: bool) {
+    let machine = SimMachine::boot(Config::with_pages(512));
+    let kernel = Kernel::on(machine).unwrap();
+    let list = open_list().unwrap();
+    let recorder = Recorder::start(machine);
+    let recorder = if torn {
+        recorder.torn(1).overtaking()
+    } else {
+        recorder
+    };
+    let mut lens = std::vec![0];
+    for (phase, grows) in [true, true, true, false, true, false, false, false, true]
+        .into_iter()
+        .enumerate()
+    {
+        recorder.phase(phase);
+        let len = lens[phase];
+        if grows {
+            push(&list, len);
+            lens.push(len + 1);
+        } else {
+            assert_eq!(pop(&list), Some(len - 1));
+            lens.push(len - 1);
+        }
+    }
+    drop(list);
+    let cuts = recorder.finish();
+    kernel.assert_sound();
+    assert!(cuts.len() > 30, "{}", cuts.len());
+    for cut in cuts {
+        let second = Kernel::on(cut.image.boot()).unwrap();
+        let list = open_list().unwrap();
+        let len = len_of(&list);
+        let (before, after) = (lens[cut.phase], lens.get(cut.phase + 1));
+        assert!(len == before || Some(&len) == after, "{}: {len}", cut.step);
+        // What is linked is taken in time; of the rest there is one, at most.
+        let taken: std::vec::Vec<_> = core::iter::from_fn(|| pop(&list)).collect();
+        assert_eq!(taken.len() as u64, len);
+        assert!(TestPool::finish().unwrap() <= 1, "{}", cut.step);
+        assert_eq!(TestPool::counts().unwrap().nr_objects, 0);
+        push(&list, 0);
+        drop(list);
+        let third = second.kexec();
+        assert_eq!(len_of(&open_list().unwrap()), 1);
+        third.machine().power_off();
+    }
+}
+
+#[test]
+fn a_cut_at_each_step_leaves_a_whole_list() {
+    cut_each(false);
+}
+
+#[test]
+fn a_cut_at_each_step_with_stores_reordered_leaves_a_whole_list() {
+    cut_each(true);
 }
 
 /// What is done to a pool while something fails.

@@ -242,6 +242,47 @@ static int run_two(int (*first)(void *), int (*second)(void *), u64 n, u64 *ns)
 	return 0;
 }
 
+/* Does something on CPU 1 over and over, while the caller is on CPU 0. */
+static struct task_struct *beside;
+static u64 nr_beside;
+
+#define NR_BESIDE 1000
+
+static int beside_thread(void *data)
+{
+	while (!kthread_should_stop()) {
+		run.loop(NR_BESIDE);
+		WRITE_ONCE(nr_beside, nr_beside + NR_BESIDE);
+		cond_resched();
+	}
+	return 0;
+}
+
+int kpreserve_bench_beside_start(kpreserve_bench_loop_t loop)
+{
+	if (num_online_cpus() < 2)
+		return -ENODEV;
+	run.loop = loop;
+	nr_beside = 0;
+	beside = kthread_create_on_cpu(beside_thread, NULL, 1,
+				       "kpreserve-bench/%u");
+	if (IS_ERR(beside))
+		return PTR_ERR(beside);
+	set_cpus_allowed_ptr(current, cpumask_of(0));
+	wake_up_process(beside);
+	while (!READ_ONCE(nr_beside))
+		cond_resched();
+	return 0;
+}
+
+/* How often it has been done. */
+u64 kpreserve_bench_beside_stop(void)
+{
+	kthread_stop(beside);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	return nr_beside;
+}
+
 /* How long it takes until both have done it n times. */
 int kpreserve_bench_on_two_cpus(kpreserve_bench_loop_t loop, u64 n, u64 *ns)
 {

@@ -21,6 +21,8 @@ void kpreserve_bench_kmem_batch_loop(u64 n);
 void kpreserve_bench_kmem_give(void **object);
 void kpreserve_bench_kmem_take(void *object);
 
+int kpreserve_bench_beside_start(kpreserve_bench_loop_t loop);
+u64 kpreserve_bench_beside_stop(void);
 int kpreserve_bench_on_two_cpus(kpreserve_bench_loop_t loop, u64 n, u64 *ns);
 int kpreserve_bench_remote(void (*give)(void **object),
 			   void (*take)(void *object), u64 n, u64 *ns);

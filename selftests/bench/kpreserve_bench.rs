@@ -15,6 +15,7 @@
 //! | `objects` | `object.preserve`, `handover.*` |
 //! | `areas` | `area.*` |
 //! | `slabs`, `kmem` | `slab.*`, against `kmem_cache` |
+//! | `freeze` | `handover.freeze.2cpus` |
 //! | `boot` | added boot time |
 
 use kernel::{
@@ -38,6 +39,7 @@ use kernel::{
 
 mod areas;
 mod boot;
+mod freeze;
 mod kmem;
 mod objects;
 mod peers;
@@ -75,6 +77,8 @@ const COMMANDS: &[(&str, Command)] = &[
     // slab.memory N
     ("slab.memory", slabs::memory),
     ("slab.two", slabs::two),
+    // freeze.two N
+    ("freeze.two", freeze::two),
     // area.preserve BYTES
     ("area.preserve", areas::preserve),
     // area.SIDE.make BYTES in one kernel, area.SIDE.adopt BYTES in the next

@@ -98,6 +98,22 @@ u64 kpreserve_bench_known_loop(u64 nr_instructions)
 	return kpreserve_bench_stop(&section);
 }
 
+/* What it takes to make zeros of a page; 0 if there is none. */
+u64 kpreserve_bench_clear_page_ns(void)
+{
+	struct kpreserve_bench_section section;
+	unsigned long page = __get_free_page(GFP_KERNEL);
+	u64 ns;
+
+	if (!page)
+		return 0;
+	kpreserve_bench_start(&section);
+	clear_page((void *)page);
+	ns = kpreserve_bench_stop(&section);
+	free_page(page);
+	return ns;
+}
+
 /*
  * When this kernel was ready for its initcalls: all that KHO does at boot is
  * done, the struct pages are there, the page allocator works. Counted from

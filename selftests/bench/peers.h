@@ -15,6 +15,7 @@ struct kpreserve_bench_section {
 void kpreserve_bench_start(struct kpreserve_bench_section *section);
 u64 kpreserve_bench_stop(const struct kpreserve_bench_section *section);
 u64 kpreserve_bench_known_loop(u64 nr_instructions);
+u64 kpreserve_bench_clear_page_ns(void);
 u64 kpreserve_bench_nr_sleeps(void);
 u64 kpreserve_bench_nr_preemptions(void);
 

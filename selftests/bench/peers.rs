@@ -26,6 +26,7 @@ mod bindings {
         pub(super) fn kpreserve_bench_start(section: *mut Section);
         pub(super) fn kpreserve_bench_stop(section: *const Section) -> u64;
         pub(super) fn kpreserve_bench_known_loop(nr_instructions: u64) -> u64;
+        pub(super) fn kpreserve_bench_clear_page_ns() -> u64;
         pub(super) fn kpreserve_bench_nr_sleeps() -> u64;
         pub(super) fn kpreserve_bench_nr_preemptions() -> u64;
         pub(super) fn kpreserve_bench_boot_ns() -> u64;
@@ -99,6 +100,15 @@ pub(crate) fn is_exact() -> bool {
         .map(|_| unsafe { bindings::kpreserve_bench_known_loop(NR_INSTRUCTIONS) })
         .min();
     least.is_some_and(|ns| ns.abs_diff(NR_INSTRUCTIONS) < 100)
+}
+
+/// Returns what it takes to make zeros of a page.
+pub(crate) fn clear_page_ns() -> Result<u64> {
+    // SAFETY: may sleep, and so may the caller, a task.
+    match unsafe { bindings::kpreserve_bench_clear_page_ns() } {
+        0 => Err(ENOMEM),
+        ns => Ok(ns),
+    }
 }
 
 /// Returns how often a measured section slept, and was preempted, since the last call.

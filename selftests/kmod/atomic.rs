@@ -122,7 +122,8 @@ pub(crate) fn run_in(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     })?;
     check("the end of the reserve", error, Some(ENOMEM))?;
     check("from the reserve", nr_first > 0, true)?;
-    check("the second time", nr_again >= nr_first, true)?;
+    // What this CPU has freed and kept, for sure; empty runs the worker may have given back.
+    check("the second time", nr_again > nr_first / 2, true)?;
     reply.put("allocated", nr_first as u64);
 
     for round in 0..200 {

@@ -29,7 +29,7 @@ kpreserve::preservable! {
 
     /// Where the list begins.
     pub(crate) struct ListSer {
-        first: BoxHandle<KeptSer>,
+        first: BoxLink<KeptSer>,
     }
     compatible = "selftest-list", version = 1
 }
@@ -37,7 +37,7 @@ kpreserve::preservable! {
 fn open() -> Result<Named<ListSer>> {
     SelftestPool::open(GFP_KERNEL)?;
     let new = ListSer {
-        first: BoxHandle::NULL,
+        first: BoxLink::new(BoxHandle::NULL),
     };
     Named::open(c"selftest/list", new, GFP_KERNEL)
 }
@@ -66,14 +66,14 @@ fn nr_words(number: usize) -> usize {
 /// `pool.keep N SEED`: N boxes that are kept, and N vectors that are not.
 pub(crate) fn keep(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let (nr, seed) = (words.number()?, words.number()? as u64);
-    let mut list = open()?;
+    let list = open()?;
     for number in 0..nr {
         let kept = KeptSer {
             item: item(number as u64, seed),
-            next: list.first,
+            next: list.first.load(),
         };
         let kept: Box<KeptSer, SelftestPool> = Box::new(kept, GFP_KERNEL)?;
-        list.first = SelftestPool::keep(kept);
+        list.first.store(SelftestPool::keep(kept));
         let left = Vec::<u64, SelftestPool>::from_elem(u64::MAX / 3, nr_words(number), GFP_KERNEL)?;
         core::mem::forget(left);
     }
@@ -86,7 +86,7 @@ pub(crate) fn keep(words: &mut Words<'_>, reply: &mut Reply) -> Result {
 pub(crate) fn verify(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let (nr, seed) = (words.number()?, words.number()? as u64);
     let list = open()?;
-    let mut handle = list.first;
+    let mut handle = list.first.load();
     for number in (0..nr as u64).rev() {
         let kept = SelftestPool::take(handle)?;
         check(
@@ -128,11 +128,11 @@ pub(crate) fn refill(words: &mut Words<'_>, reply: &mut Reply) -> Result {
 
 /// `pool.clear`: takes each box and drops it.
 pub(crate) fn clear(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
-    let mut list = open()?;
-    while !list.first.is_null() {
-        let kept = SelftestPool::take(list.first)?;
-        // A cut below leaves the box to finish().
-        list.first = kept.next;
+    let list = open()?;
+    while !list.first.load().is_null() {
+        let kept = SelftestPool::take(list.first.load())?;
+        // A kexec below leaves the box to finish().
+        list.first.store(kept.next);
     }
     report(reply)
 }

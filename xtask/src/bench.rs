@@ -4,7 +4,8 @@
 
 use crate::{
     chain::Parts,
-    demo, draw,
+    demo, draw, hotpath,
+    qemu::Accel,
     scenario::{Mode, Scenario},
     tally::Tally,
     ui,
@@ -41,18 +42,21 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
         if !scenario.is_bench() {
             continue;
         }
-        if scenario.mode != Mode::Exact {
-            ui::say(format!(
-                "note: {} does not run in exact mode; its figures are wall time",
-                scenario.name
-            ));
-        }
+        // Wall time says little without the machine that it was taken on.
+        let clock = match scenario.mode {
+            Mode::Exact => String::new(),
+            Mode::Normal => {
+                let accel = Accel::choose(shop, &parts, scenario.mode)?;
+                format!(", wall clock, {}", accel.name())
+            }
+        };
         ui::say(format!("--- {}: {}", scenario.name, scenario.summary));
         for &variant in &scenario.kernels {
             let outcome = vm::scenario(shop, &parts, &scenario, variant, Options::default())?;
             for value in outcome.rows("bench") {
-                let row: Row = serde_json::from_value(value.clone())
+                let mut row: Row = serde_json::from_value(value.clone())
                     .with_context(|| format!("{}: not a row of figures: {value}", scenario.name))?;
+                row.unit.push_str(&clock);
                 rows.push(complete(row));
             }
             tally += Tally {
@@ -64,6 +68,9 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     if rows.is_empty() {
         bail!("no scenario bench-* of selftests/scenarios gave any figures");
     }
+    let (of_hotpaths, looked) = hotpath::look(shop, &parts)?;
+    rows.extend(of_hotpaths);
+    tally += looked;
     let folder = shop.checkout().target("bench");
     demo::write(&folder.join("vm.json"), &serde_json::to_value(&rows)?)?;
     let drawings = draw::all(&rows, &folder)?;
@@ -85,7 +92,8 @@ fn complete(mut row: Row) -> Row {
     row
 }
 
-fn table(rows: &[Row]) -> Table {
+/// The rows, for people.
+pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
     table.set_header(["what", "n", "ours", "peer", "ratio", "unit", "peer is"]);

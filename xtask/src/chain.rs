@@ -59,7 +59,8 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn kernel(&self, variant: Variant) -> Result<&Kernel> {
+    /// A kernel; built if it has not been yet.
+    pub(crate) fn kernel(&self, variant: Variant) -> Result<&Kernel> {
         match variant {
             Variant::Plain => self.shop.kernel(),
             Variant::Builtin | Variant::Debug => Ok(self.builtin(variant.flavour())?.kernel()),

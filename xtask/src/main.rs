@@ -5,7 +5,8 @@
 //! From the ground up: the host ([`host`]), the cache and its locks ([`cache`]), the build root ([`buildroot`]) and the way into it
 //! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
 //! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`]) and
-//! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`check`], [`demo`], [`mod@bench`]).
+//! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`hotpath`],
+//! [`check`], [`demo`], [`mod@bench`]).
 
 mod agent;
 mod bench;
@@ -23,6 +24,7 @@ mod demo;
 mod draw;
 mod host;
 mod hosttest;
+mod hotpath;
 mod initramfs;
 mod jail;
 mod kernel;
@@ -66,6 +68,8 @@ enum Task {
     TestVm,
     /// Only the scenarios that must fail: does the runner notice?
     Selfcheck,
+    /// Look for locked instructions where allocating and freeing is fast; test-vm and bench do that, too.
+    Hotpath,
     /// Measure in the virtual machine; results in target/bench/.
     Bench,
     /// rustfmt, clippy and rustdoc, on the host and with the kernel's own settings.
@@ -131,6 +135,7 @@ fn perform(task: Task) -> Result<()> {
         Task::TestHost => hosttest::all(shop.checkout())?.close(),
         Task::TestVm => Tally::of("the test machine", vmtest::all(&shop)).close(),
         Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
+        Task::Hotpath => hotpath::command(&shop),
         Task::Bench => bench::command(&shop),
         Task::Check => check::command(&shop),
         Task::Vm {

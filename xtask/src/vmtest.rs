@@ -4,6 +4,7 @@
 
 use crate::{
     chain::Parts,
+    hotpath,
     kernel::Variant,
     outcome::Kind,
     scenario::Scenario,
@@ -35,6 +36,9 @@ pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
             }
         }
     }
+    ui::say("--- the fast paths in the disassembly: nothing locked");
+    let looked = hotpath::look(shop, &parts).map(|(_, tally)| tally);
+    tally += Tally::of("the fast paths", looked);
     Ok(tally)
 }
 
