@@ -179,11 +179,10 @@ impl RawCache {
         found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
         let nr_slabs = run.nr_slabs(self.geometry());
-        let first = run.slab(0, self.geometry())?;
-        let full = first.full();
+        let full = run.full(self.geometry())?;
         // What the previous kernel filled it filled from the front: in a run of its making the slabs
         // at the end are the ones to have free slots.
-        let backwards = first.is_inherited();
+        let backwards = run.is_inherited();
         for word in 0..full.len() {
             let word = if backwards {
                 full.len() - 1 - word

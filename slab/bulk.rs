@@ -105,33 +105,44 @@ impl<T: Preservable> Cache<T> {
     {
         let cache = self.raw();
         let stride_bytes = cache.geometry().stride_bytes();
+        let Some(word_first) = word.first() else {
+            return Ok(0);
+        };
         let mut nr_done = 0;
-        while let Some((first, nr)) = word.pop_group() {
+        while let Some((bit, nr)) = word.pop_group() {
+            // SAFETY: a slot of the word, hence of the slab.
+            let start = unsafe { word_first.start.add(bit * stride_bytes) };
+            // SAFETY: its tag.
+            let tag = unsafe { word_first.tag.add(bit) };
+            // INVARIANT: popped, so it is ours, and free; so are those behind it.
+            let first = FreeSlot { start, tag };
             if !cache.are_untouched(&first, nr) {
                 // They stay taken.
                 continue;
             }
             for at in 0..nr {
-                let start = first.start.as_ptr().wrapping_add(at * stride_bytes);
+                // SAFETY: inside the group.
+                let object = unsafe { start.add(at * stride_bytes) }.as_ptr().cast();
                 // SAFETY: a slot of the group, big enough and aligned for a `T` (type invariants),
                 // and nobody else's.
-                if let Err(error) = unsafe { init(nr_before + nr_done + at).__init(start.cast()) } {
+                if let Err(error) = unsafe { init(nr_before + nr_done + at).__init(object) } {
                     // SAFETY: the group's slots, which are nobody else's.
-                    unsafe { first.start.as_ptr().write_bytes(0, nr * stride_bytes) };
-                    word.put_group(first, nr);
+                    unsafe { start.as_ptr().write_bytes(0, nr * stride_bytes) };
+                    Batch::new(cache).add_row(first, nr);
                     return Err(error.into());
                 }
             }
             // SAFETY: the tags of the slots of the group.
-            unsafe { publish(first.tag, nr) };
-            for (at, place) in (0..nr).zip(objects.spare_capacity_mut()) {
-                // SAFETY: inside the group, see above.
-                let start = unsafe { first.start.add(at * stride_bytes) };
+            unsafe { publish(tag, nr) };
+            let mut next = start;
+            for place in objects.spare_capacity_mut().iter_mut().take(nr) {
                 // INVARIANT: the tag was even, and is odd now.
                 // SAFETY: a slot of the cache, the group's, which ends here.
-                let slot = unsafe { Slot::new(start, cache) };
+                let slot = unsafe { Slot::new(next, cache) };
                 // SAFETY: by the type invariants.
                 place.write(unsafe { Preserved::from_slot(slot) });
+                // SAFETY: inside the slab, or behind its last slot.
+                next = unsafe { next.add(stride_bytes) };
             }
             // SAFETY: the caller has made room; so many have been written.
             unsafe { objects.inc_len(nr) };
@@ -159,17 +170,15 @@ impl<T: Preservable> Cache<T> {
         let mut batch = Batch::new(cache);
         let mut at = 0;
         while let Some(owner) = owners.get(at) {
-            let start = owner.slot().start();
-            let mut end = start.as_ptr();
-            let row = owners.get(at..).unwrap_or_default().iter();
-            let nr = row
-                .take_while(|owner| {
-                    let slot = owner.slot();
-                    let is_next = slot.as_ptr() == end && core::ptr::eq(slot.cache(), cache);
-                    end = end.wrapping_add(stride_bytes);
-                    is_next
-                })
-                .count();
+            let mut end = owner.slot().as_ptr();
+            let mut nr = 0;
+            for next in owners.get(at..).unwrap_or_default() {
+                if next.slot().as_ptr() != end || !core::ptr::eq(next.slot().cache(), cache) {
+                    break;
+                }
+                end = end.wrapping_add(stride_bytes);
+                nr += 1;
+            }
             if nr < NR_WORTH_A_WORD {
                 // SAFETY: taken out of the vector, and used here only.
                 drop(unsafe { core::ptr::read(owner) });
@@ -224,17 +233,18 @@ impl<'a> FreeWord<'a> {
         Self { cache, base, taken }
     }
 
-    /// Takes out eight slots whose tags stand in one aligned word, or a single one.
-    fn pop_group(&mut self) -> Option<(FreeSlot, usize)> {
-        let (slot, nr) = self.taken.pop_eight()?;
+    /// Returns the first slot of the word, which need not be one of these.
+    fn first(&self) -> Option<FreeSlot> {
         // SAFETY: a slab of the cache, whose run stays as long as slots of it are taken.
         let slab = unsafe { SlabMemory::new(self.cache.geometry(), self.base) };
-        Some((slab.free_slot(slot)?, nr))
+        slab.free_slot(self.taken.word() * 64)
     }
 
-    /// Puts a group back, zeros again.
-    fn put_group(&mut self, first: FreeSlot, nr: usize) {
-        Batch::new(self.cache).add_row(first, nr);
+    /// Takes out eight slots whose tags stand in one aligned word, or a single one: the number in the
+    /// word of the first.
+    #[inline(always)]
+    fn pop_group(&mut self) -> Option<(usize, usize)> {
+        self.taken.pop_eight()
     }
 }
 
@@ -252,6 +262,7 @@ impl Drop for FreeWord<'_> {
 /// # Safety
 ///
 /// The caller owns the slots, whose tags begin at `tag`; eight begin at a multiple of 8.
+#[inline(always)]
 unsafe fn publish(tag: NonNull<u8>, nr: usize) {
     if nr == EightTags::NR {
         // SAFETY: says the caller.

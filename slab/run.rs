@@ -293,6 +293,18 @@ impl<'a> RunRef<'a> {
         self.run.nr_pages()
     }
 
+    /// Returns whether a previous kernel had the run.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.run.is_inherited()
+    }
+
+    /// Returns the bits that say which slabs are known to be full.
+    pub(crate) fn full<'b>(&'b self, geometry: &Geometry) -> Option<MemWords<'b>> {
+        let words = self.run.run_words(geometry)?;
+        // SAFETY: the words stay as long as this reference.
+        Some(unsafe { words.full() })
+    }
+
     /// Returns a slab by its number; `None` if there is none.
     pub(crate) fn slab<'b>(&'b self, index: u32, geometry: &'b Geometry) -> Option<Slab<'b>> {
         // SAFETY: the run stays as long as this reference.

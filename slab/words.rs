@@ -88,19 +88,19 @@ impl Taken {
     }
 
     /// Takes eight slots out whose bits are in one byte, or, if there is no such byte at the lowest
-    /// slot, that one alone: the number of the first, and how many they are.
-    pub(crate) fn pop_eight(&mut self) -> Option<(u32, usize)> {
+    /// slot, that one alone: the number in the word of the first, and how many they are.
+    #[inline]
+    pub(crate) fn pop_eight(&mut self) -> Option<(usize, usize)> {
         if self.free == 0 {
             return None;
         }
         let bit = self.free.trailing_zeros();
-        let first = self.word * 64 + bit;
         if bit % 8 == 0 && (self.free >> bit) & 0xff == 0xff {
             self.free &= !(0xff << bit);
-            return Some((first, 8));
+            return Some((bit as usize, 8));
         }
         self.free &= self.free - 1;
-        Some((first, 1))
+        Some((bit as usize, 1))
     }
 }
 
@@ -318,8 +318,8 @@ mod tests {
     fn eights_come_together() -> Result {
         let words = words(0b1000_0000, u64::MAX);
         let mut taken = take_some(&words, 0, 24).ok_or(EINVAL)?;
-        for slot in 0..7 {
-            assert_eq!(taken.pop_eight(), Some((slot, 1)));
+        for bit in 0..7 {
+            assert_eq!(taken.pop_eight(), Some((bit, 1)));
         }
         assert_eq!(taken.pop_eight(), Some((8, 8)));
         assert_eq!(taken.pop_eight(), Some((16, 8)));
