@@ -109,7 +109,7 @@ impl<T: Preservable> Cache<T> {
             return Ok(0);
         };
         let mut nr_done = 0;
-        while let Some((bit, nr)) = word.pop_group() {
+        while let Some((bit, nr)) = word.taken.pop_row() {
             // SAFETY: a slot of the word, hence of the slab.
             let start = unsafe { word_first.start.add(bit * stride_bytes) };
             // SAFETY: its tag.
@@ -121,23 +121,23 @@ impl<T: Preservable> Cache<T> {
                 continue;
             }
             for at in 0..nr {
-                // SAFETY: inside the group.
+                // SAFETY: inside the row.
                 let object = unsafe { start.add(at * stride_bytes) }.as_ptr().cast();
-                // SAFETY: a slot of the group, big enough and aligned for a `T` (type invariants),
+                // SAFETY: a slot of the row, big enough and aligned for a `T` (type invariants),
                 // and nobody else's.
                 if let Err(error) = unsafe { init(nr_before + nr_done + at).__init(object) } {
-                    // SAFETY: the group's slots, which are nobody else's.
+                    // SAFETY: the row's slots, which are nobody else's.
                     unsafe { start.as_ptr().write_bytes(0, nr * stride_bytes) };
                     Batch::new(cache).add_row(first, nr);
                     return Err(error.into());
                 }
             }
-            // SAFETY: the tags of the slots of the group.
+            // SAFETY: the tags of the row's slots.
             unsafe { publish(tag, nr) };
             let mut next = start;
             for place in objects.spare_capacity_mut().iter_mut().take(nr) {
                 // INVARIANT: the tag was even, and is odd now.
-                // SAFETY: a slot of the cache, the group's, which ends here.
+                // SAFETY: a slot of the cache, the row's, which ends here.
                 let slot = unsafe { Slot::new(next, cache) };
                 // SAFETY: by the type invariants.
                 place.write(unsafe { Preserved::from_slot(slot) });
@@ -164,7 +164,9 @@ impl<T: Preservable> Cache<T> {
         }
         let (first, nr_objects, capacity) = core::mem::take(objects).into_raw_parts();
         // SAFETY: the vector's own parts, of which the elements are taken out here.
-        *objects = unsafe { KVec::from_raw_parts(first, 0, capacity) };
+        let emptied = unsafe { KVec::from_raw_parts(first, 0, capacity) };
+        // What stood there meanwhile has no room to give back.
+        core::mem::forget(core::mem::replace(objects, emptied));
         // SAFETY: the elements of the vector, which does not know of them any more.
         let owners = unsafe { core::slice::from_raw_parts(first, nr_objects) };
         let mut batch = Batch::new(cache);
@@ -239,13 +241,6 @@ impl<'a> FreeWord<'a> {
         let slab = unsafe { SlabMemory::new(self.cache.geometry(), self.base) };
         slab.free_slot(self.taken.word() * 64)
     }
-
-    /// Takes out eight slots whose tags stand in one aligned word, or a single one: the number in the
-    /// word of the first.
-    #[inline(always)]
-    fn pop_group(&mut self) -> Option<(usize, usize)> {
-        self.taken.pop_eight()
-    }
 }
 
 impl Drop for FreeWord<'_> {
@@ -257,30 +252,14 @@ impl Drop for FreeWord<'_> {
     }
 }
 
-/// Turns the tags of `nr` free slots odd: eight at once, where they are eight.
+/// Turns the tags of `nr` free slots odd.
 ///
 /// # Safety
 ///
-/// The caller owns the slots, whose tags begin at `tag`; eight begin at a multiple of 8.
-#[inline(always)]
+/// The caller owns the slots, whose tags begin at `tag`.
 unsafe fn publish(tag: NonNull<u8>, nr: usize) {
-    if nr == EightTags::NR {
-        // SAFETY: says the caller.
-        let tags = unsafe { EightTags::load(tag) };
-        if let Some(next) = tags.published() {
-            // SAFETY: as above.
-            unsafe { next.store(tag) };
-            return;
-        }
-    }
-    for at in 0..nr {
-        // SAFETY: one of the tags.
-        let tag = unsafe { tag.add(at) };
-        // SAFETY: as above, the caller's.
-        let next = unsafe { Tag::load(tag) }.next();
-        // SAFETY: as above.
-        unsafe { next.store(tag) };
-    }
+    // SAFETY: says the caller.
+    unsafe { change(tag, nr, EightTags::published, Tag::next) };
 }
 
 /// Turns the tags of `nr` live slots even.
@@ -289,6 +268,22 @@ unsafe fn publish(tag: NonNull<u8>, nr: usize) {
 ///
 /// The caller owns the slots, whose tags begin at `tag`.
 unsafe fn retract(tag: NonNull<u8>, nr: usize) {
+    // SAFETY: says the caller.
+    unsafe { change(tag, nr, EightTags::retracted, Tag::retracted) };
+}
+
+/// Changes `nr` tags: eight by one store, where they stand in one word.
+///
+/// # Safety
+///
+/// The caller owns the slots, whose tags begin at `tag`.
+#[inline(always)]
+unsafe fn change(
+    tag: NonNull<u8>,
+    nr: usize,
+    eight: impl Fn(EightTags) -> Option<EightTags>,
+    one: impl Fn(Tag) -> Tag,
+) {
     let mut at = 0;
     while at < nr {
         // SAFETY: one of the tags.
@@ -296,7 +291,7 @@ unsafe fn retract(tag: NonNull<u8>, nr: usize) {
         if tag.addr().get() % EightTags::NR == 0 && nr - at >= EightTags::NR {
             // SAFETY: aligned, eight of the tags.
             let tags = unsafe { EightTags::load(tag) };
-            if let Some(next) = tags.retracted() {
+            if let Some(next) = eight(tags) {
                 // SAFETY: as above.
                 unsafe { next.store(tag) };
                 at += EightTags::NR;
@@ -304,7 +299,7 @@ unsafe fn retract(tag: NonNull<u8>, nr: usize) {
             }
         }
         // SAFETY: one of the tags, the caller's.
-        let next = unsafe { Tag::load(tag) }.retracted();
+        let next = one(unsafe { Tag::load(tag) });
         // SAFETY: as above.
         unsafe { next.store(tag) };
         at += 1;

@@ -87,20 +87,18 @@ impl Taken {
         Some(bit)
     }
 
-    /// Takes eight slots out whose bits are in one byte, or, if there is no such byte at the lowest
-    /// slot, that one alone: the number in the word of the first, and how many they are.
+    /// Takes out the slots side by side that begin with the lowest one: its number in the word, and how
+    /// many they are.
     #[inline]
-    pub(crate) fn pop_eight(&mut self) -> Option<(usize, usize)> {
+    pub(crate) fn pop_row(&mut self) -> Option<(usize, usize)> {
         if self.free == 0 {
             return None;
         }
         let bit = self.free.trailing_zeros();
-        if bit % 8 == 0 && (self.free >> bit) & 0xff == 0xff {
-            self.free &= !(0xff << bit);
-            return Some((bit as usize, 8));
-        }
-        self.free &= self.free - 1;
-        Some((bit as usize, 1))
+        let nr = (self.free >> bit).trailing_ones();
+        // Carries through the row, and sets the bit behind it, if that is in the word.
+        self.free &= self.free.wrapping_add(1 << bit);
+        Some((bit as usize, nr as usize))
     }
 }
 
@@ -315,16 +313,16 @@ mod tests {
     }
 
     #[test]
-    fn eights_come_together() -> Result {
-        let words = words(0b1000_0000, u64::MAX);
-        let mut taken = take_some(&words, 0, 24).ok_or(EINVAL)?;
-        for bit in 0..7 {
-            assert_eq!(taken.pop_eight(), Some((bit, 1)));
+    fn neighbours_come_together() -> Result {
+        let words = words(0x00ff_0000_0000_0810, 0);
+        let mut taken = take(&words, 0).ok_or(EINVAL)?;
+        for row in [(0, 4), (5, 6), (12, 36), (56, 8)] {
+            assert_eq!(taken.pop_row(), Some(row));
         }
-        assert_eq!(taken.pop_eight(), Some((8, 8)));
-        assert_eq!(taken.pop_eight(), Some((16, 8)));
-        assert_eq!(taken.pop_eight(), Some((24, 1)));
-        assert_eq!(taken.pop_eight(), None);
+        assert_eq!(taken.pop_row(), None);
+        let mut taken = take(&words, 1).ok_or(EINVAL)?;
+        assert_eq!(taken.pop_row(), Some((0, 64)));
+        assert_eq!(taken.pop_row(), None);
         Ok(())
     }
 
