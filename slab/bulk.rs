@@ -174,14 +174,15 @@ impl<T: Preservable> Cache<T> {
         while let Some(owner) = owners.get(at) {
             let mut end = owner.slot().as_ptr();
             let mut nr = 0;
+            // What lies side by side is of one slab, as slabs begin with their header: of one cache.
             for next in owners.get(at..).unwrap_or_default() {
-                if next.slot().as_ptr() != end || !core::ptr::eq(next.slot().cache(), cache) {
+                if next.slot().as_ptr() != end {
                     break;
                 }
                 end = end.wrapping_add(stride_bytes);
                 nr += 1;
             }
-            if nr < NR_WORTH_A_WORD {
+            if nr < NR_WORTH_A_WORD || !core::ptr::eq(owner.slot().cache(), cache) {
                 // SAFETY: taken out of the vector, and used here only.
                 drop(unsafe { core::ptr::read(owner) });
                 at += 1;

@@ -233,6 +233,17 @@ pub(crate) fn bulk(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
         }
         Ok(())
     })?;
+    let (mut alloc_ns, mut free_ns) = (0, 0);
+    for _ in 0..NR_BULKS {
+        alloc_ns += timed(|| cache.alloc_bulk(&mut owners, NR_BULK, |_| zeros(), GFP_KERNEL))?.0;
+        free_ns += timed(|| {
+            cache.free_bulk(&mut owners);
+            Ok(())
+        })?
+        .0;
+    }
+    reply.put("alloc_64", alloc_ns / NR_BULKS);
+    reply.put("free_64", free_ns / NR_BULKS);
     let nr_objects = NR_BULK * NR_BULKS as usize;
     let kmem = Kmem::open(size_of::<S64Ser>())?;
     let mut objects = KVVec::from_elem(0usize, NR_BULK, GFP_KERNEL)?;
