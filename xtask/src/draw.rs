@@ -13,22 +13,69 @@ use std::{
 
 type Line = Vec<(f64, f64)>;
 
-/// Draws each name that was measured at two sizes or more. Returns how many drawings there are.
+/// Draws each name that was measured at two sizes or more, and the ratios of the others in one drawing. Returns how many drawings there
+/// are.
 pub(crate) fn all(rows: &[Row], folder: &Path) -> Result<usize> {
     fs::create_dir_all(folder)?;
     let mut count = 0;
+    let mut single = Vec::new();
     let names: BTreeSet<_> = rows.iter().map(|row| row.name.as_str()).collect();
     for name in names {
         let rows: Vec<_> = rows.iter().filter(|row| row.name == name).collect();
         let sizes: BTreeSet<_> = rows.iter().map(|row| row.n).collect();
         if sizes.len() < 2 {
+            single.extend(rows.into_iter().filter_map(bar));
             continue;
         }
         let path = folder.join(format!("{}.svg", name.replace(['/', ' '], "-")));
         draw(name, &rows, &path).map_err(|error| anyhow!("drawing {}: {error}", path.display()))?;
         count += 1;
     }
+    if !single.is_empty() {
+        let path = folder.join("ratios.svg");
+        bars(&single, &path).map_err(|error| anyhow!("drawing {}: {error}", path.display()))?;
+        count += 1;
+    }
     Ok(count)
+}
+
+/// What a bar stands for, and how long it is: a row's ratio.
+fn bar(row: &Row) -> Option<(String, f64)> {
+    let peer = row.peer_name.as_deref().unwrap_or("peer");
+    Some((format!("{} ({}) by {peer}", row.name, row.n), row.ratio?))
+}
+
+/// A bar for each ratio, below a line where both sides are equal.
+fn bars(bars: &[(String, f64)], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let height = 110 + 28 * u32::try_from(bars.len())?;
+    let area = SVGBackend::new(path, (800, height)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let longest = bars.iter().map(|(_, ratio)| *ratio).fold(1.0, f64::max);
+    let mut chart = ChartBuilder::on(&area)
+        .caption("ours by peer", ("sans-serif", 22))
+        .margin(15)
+        .x_label_area_size(30)
+        .build_cartesian_2d(0.0..longest * 1.05, 0.0..bars.len() as f64)?;
+    let label = ("sans-serif", 14);
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .label_style(label)
+        .draw()?;
+    // From the top down.
+    let places = (0..bars.len()).rev().map(|place| place as f64);
+    for ((name, ratio), y) in bars.iter().zip(places) {
+        let colour = if *ratio <= 1.0 { GREEN } else { RED };
+        let corners = [(0.0, y + 0.1), (*ratio, y + 0.9)];
+        let text = format!("{name}: {ratio:.3}");
+        chart.draw_series([Rectangle::new(corners, colour.mix(0.35).filled())])?;
+        chart.draw_series([Text::new(text, (longest * 0.01, y + 0.65), label)])?;
+    }
+    let equal = [(1.0, 0.0), (1.0, bars.len() as f64)];
+    chart.draw_series([PathElement::new(equal, BLACK)])?;
+    area.present()?;
+    Ok(())
 }
 
 /// The lines of one drawing, ours first.
@@ -123,6 +170,36 @@ mod tests {
         assert_eq!(all(&rows, &folder).unwrap(), 1);
         let text = std::fs::read_to_string(folder.join("object.preserve.svg")).unwrap();
         assert!(text.contains("kho_block_set"), "{text}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn single_rows_become_bars() {
+        let folder = std::env::temp_dir().join(format!("kpreserve-bars-{}", std::process::id()));
+        let row = |name: &str, ratio| Row {
+            name: name.into(),
+            n: 64,
+            ours: 1.0,
+            peer: None,
+            peer_name: Some("kmem_cache".into()),
+            unit: "instructions".into(),
+            ratio,
+        };
+        let rows = [
+            row("slab.pair", Some(0.5)),
+            row("slab.bulk", Some(1.5)),
+            row("slab.locked", None),
+        ];
+        assert_eq!(all(&rows, &folder).unwrap(), 1);
+        let text = std::fs::read_to_string(folder.join("ratios.svg")).unwrap();
+        assert!(
+            text.contains("slab.pair (64) by kmem_cache: 0.500"),
+            "{text}"
+        );
+        assert!(
+            text.contains("slab.bulk") && !text.contains("slab.locked"),
+            "{text}"
+        );
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
