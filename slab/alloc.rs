@@ -86,7 +86,7 @@ impl RawCache {
                 return Ok(Vacant::new(free, self));
             } else if nr_looks == 0 && (can_sleep || nr_rounds < NR_ROUNDS_ATOMIC) {
                 // What was full is noted, so the search goes on behind it.
-                nr_rounds += 1;
+                nr_rounds = nr_rounds.saturating_add(1);
                 continue;
             } else if can_sleep {
                 self.grow(nr_runs_added)
@@ -95,9 +95,15 @@ impl RawCache {
                 Err(ENOMEM)
             };
             if let Err(error) = grown {
-                if !self.open_reserve() {
+                if self.open_reserve() {
+                    continue;
+                }
+                // Somebody else may have, after the search above.
+                let is_new = self.fixed.nr_runs_added.load_acquire() != nr_runs_added;
+                if !is_new || nr_rounds >= NR_ROUNDS_ATOMIC {
                     return Err(error);
                 }
+                nr_rounds = nr_rounds.saturating_add(1);
             }
         }
     }

@@ -228,8 +228,10 @@ impl RawCache {
     }
 
     fn condemn(&self, run: &RunState, place: u32) -> bool {
-        if !run.is(RunUse::Live) {
-            return false;
+        // A look first: who allocates meanwhile passes by a run that is being decided about.
+        match run.get(place, false) {
+            Ok(Some(held)) if is_empty(&held, self.geometry()) => {}
+            _ => return false,
         }
         let _pinned = Pinned::new(self.machine());
         run.condemn(|| {
