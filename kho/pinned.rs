@@ -195,11 +195,13 @@ mod arch {
     use core::cell::UnsafeCell;
     use kernel::prelude::*;
 
+    #[cfg(not(feature = "thread_is_cpu"))]
     pub(super) struct Pin<'a> {
         cpu: usize,
         machine: &'a dyn Machine,
     }
 
+    #[cfg(not(feature = "thread_is_cpu"))]
     impl<'a> Pin<'a> {
         #[inline(always)]
         pub(super) fn new(machine: &'a dyn Machine) -> Self {
@@ -215,8 +217,11 @@ mod arch {
         }
     }
 
-    /// A value on a cache line of its own.
-    #[repr(align(64))]
+    #[cfg(feature = "thread_is_cpu")]
+    pub(super) use super::thread::Pin;
+
+    /// A value on a cache line of its own; the value comes first.
+    #[repr(C, align(64))]
     struct Line<T>(UnsafeCell<T>);
 
     pub(super) struct Values<T> {
@@ -234,7 +239,10 @@ mod arch {
 
         #[inline(always)]
         pub(super) fn here(&self, pin: &Pin<'_>) -> *mut T {
-            self.of(pin.cpu).unwrap_or(core::ptr::null_mut())
+            // SAFETY: the contract of `CpuLocal`: the number is below `nr_cpus`, which is the
+            // number of lines.
+            let line = unsafe { self.lines.as_ptr().add(pin.cpu) };
+            line.cast_mut().cast()
         }
 
         pub(super) fn of(&self, cpu: usize) -> Option<*mut T> {
@@ -246,3 +254,57 @@ mod arch {
         }
     }
 }
+
+/// A thread is a CPU for its whole life: the machine is asked once.
+#[cfg(all(not(CONFIG_RUST), feature = "thread_is_cpu"))]
+mod thread {
+    use core::cell::Cell;
+    use core::marker::PhantomData;
+
+    use super::Machine;
+
+    const NONE: usize = usize::MAX;
+
+    std::thread_local! {
+        static CPU: Cell<usize> = const { Cell::new(NONE) };
+    }
+
+    pub(super) struct Pin<'a> {
+        pub(super) cpu: usize,
+        _machine: PhantomData<&'a dyn Machine>,
+    }
+
+    impl<'a> Pin<'a> {
+        #[inline(always)]
+        pub(super) fn new(machine: &'a dyn Machine) -> Self {
+            let cpu = match CPU.get() {
+                NONE => ask(machine),
+                cpu => cpu,
+            };
+            Self {
+                cpu,
+                _machine: PhantomData,
+            }
+        }
+
+        #[inline(always)]
+        pub(super) fn end(&mut self) {}
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask(machine: &dyn Machine) -> usize {
+        let cpu = machine.pin();
+        machine.unpin();
+        CPU.set(cpu);
+        cpu
+    }
+
+    /// Forgets which CPU this thread is: it ends, and another one will be it.
+    pub fn forget_cpu() {
+        CPU.set(NONE);
+    }
+}
+
+#[cfg(all(not(CONFIG_RUST), feature = "thread_is_cpu"))]
+pub use thread::forget_cpu;

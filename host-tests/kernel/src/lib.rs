@@ -9,7 +9,7 @@
 //! | file | host-only extra |
 //! | --- | --- |
 //! | [`fault`] | lets the n-th allocation of a thread fail |
-//! | [`observe`] | tells an observer of each atomic store before it happens |
+//! | `observe` | tells an observer of each atomic store before it happens (feature `observe`) |
 //! | [`context`] | panics where the kernel would sleep while it must not |
 //! | [`task_local`] | what each thread has to itself, or each task of a model |
 //! | `models` | with `--cfg models`: atomics of loom, and steps of shuttle |
@@ -25,6 +25,7 @@ pub mod fmt;
 pub mod init;
 #[cfg(models)]
 pub mod models;
+#[cfg(feature = "observe")]
 pub mod observe;
 pub mod page;
 pub mod prelude;

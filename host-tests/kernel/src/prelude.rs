@@ -42,11 +42,17 @@ pub use pin_init::{
     Zeroable, //
 };
 
+/// The traits. Where another crate asks zerocopy for its derives, too, they come along under the
+/// same names; a glob import gives way to the ones below.
+mod traits {
+    pub use zerocopy::{
+        FromBytes,
+        IntoBytes, //
+    };
+}
+
 #[doc(no_inline)]
-pub use zerocopy::{
-    FromBytes,
-    IntoBytes, //
-};
+pub use traits::*;
 
 #[doc(no_inline)]
 pub use zerocopy_derive::{

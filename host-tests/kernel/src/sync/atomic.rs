@@ -3,7 +3,8 @@
 //! Stands in for rust/kernel/sync/atomic.rs.
 //!
 //! `Full` is a sequentially consistent fence, the operation, and another fence: what the kernel's
-//! value-returning operations promise by default.
+//! value-returning operations promise by default. On x86 the operation is all of that, as it is in
+//! the kernel.
 
 mod internal;
 pub mod ordering;
@@ -55,6 +56,7 @@ pub unsafe trait AtomicAdd<Rhs = Self>: AtomicType {
     fn rhs_into_delta(rhs: Rhs) -> <Self::Repr as AtomicImpl>::Delta;
 }
 
+#[inline(always)]
 fn into_repr<T: AtomicType>(v: T) -> T::Repr {
     // SAFETY: by the contract of `AtomicType` the sizes agree and the value round-trips.
     unsafe { core::mem::transmute_copy(&v) }
@@ -63,6 +65,7 @@ fn into_repr<T: AtomicType>(v: T) -> T::Repr {
 /// # Safety
 ///
 /// `r` came from [`into_repr`], or by adding to such a one.
+#[inline(always)]
 unsafe fn from_repr<T: AtomicType>(r: T::Repr) -> T {
     // SAFETY: by the caller's promise and the contract of `AtomicType`.
     unsafe { core::mem::transmute_copy(&r) }
@@ -80,6 +83,7 @@ impl<T: AtomicType> Atomic<T> {
     ///
     /// - `ptr` is aligned and valid for reads and writes for `'a`;
     /// - meanwhile nobody accesses it other than atomically.
+    #[inline]
     pub unsafe fn from_ptr<'a>(ptr: *mut T) -> &'a Self {
         // SAFETY: by the caller's promise; the type is transparent.
         unsafe { &*ptr.cast::<Self>() }
@@ -95,17 +99,21 @@ impl<T: AtomicType> Atomic<T> {
         self.0.get_mut()
     }
 
+    #[inline]
     fn repr(&self) -> *mut T::Repr {
         self.as_ptr().cast()
     }
 
+    #[inline(always)]
     fn announce<O: ordering::Ordering>(&self) {
+        #[cfg(feature = "observe")]
         crate::observe::before_store(self.as_ptr(), size_of::<T>(), O::ACQUIRES);
         #[cfg(models)]
         crate::models::step();
     }
 
     /// Loads.
+    #[inline]
     pub fn load<O: ordering::AcquireOrRelaxed>(&self, _: O) -> T {
         #[cfg(models)]
         crate::models::step();
@@ -117,6 +125,7 @@ impl<T: AtomicType> Atomic<T> {
     }
 
     /// Stores.
+    #[inline]
     pub fn store<O: ordering::ReleaseOrRelaxed>(&self, v: T, _: O) {
         self.announce::<O>();
         let order = ordered(Operation::Store, O::STORE);
@@ -125,6 +134,7 @@ impl<T: AtomicType> Atomic<T> {
     }
 
     /// Stores, and returns the value from before.
+    #[inline]
     pub fn xchg<O: ordering::Ordering>(&self, v: T, _: O) -> T {
         self.announce::<O>();
         fence_if_full::<O>(Operation::Xchg);
@@ -142,6 +152,7 @@ impl<T: AtomicType> Atomic<T> {
     /// # Errors
     ///
     /// The value that was found.
+    #[inline]
     pub fn cmpxchg<O: ordering::Ordering>(&self, old: T, new: T, _: O) -> Result<T, T> {
         self.announce::<O>();
         fence_if_full::<O>(Operation::Cmpxchg);
@@ -164,6 +175,7 @@ where
     T::Repr: AtomicArithmeticOps,
 {
     /// Adds, wrapping around.
+    #[inline]
     pub fn add<Rhs>(&self, v: Rhs, o: ordering::Relaxed)
     where
         T: AtomicAdd<Rhs>,
@@ -172,6 +184,7 @@ where
     }
 
     /// Adds, wrapping around, and returns the value from before.
+    #[inline]
     pub fn fetch_add<Rhs, O: ordering::Ordering>(&self, v: Rhs, _: O) -> T
     where
         T: AtomicAdd<Rhs>,
@@ -187,6 +200,7 @@ where
     }
 
     /// Subtracts, wrapping around, and returns the value from before.
+    #[inline]
     pub fn fetch_sub<Rhs, O: ordering::Ordering>(&self, v: Rhs, _: O) -> T
     where
         T: AtomicAdd<Rhs>,

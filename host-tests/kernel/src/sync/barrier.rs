@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stands in for rust/kernel/sync/barrier.rs. Each barrier is the strongest fence there is.
+//! Stands in for rust/kernel/sync/barrier.rs.
 
 #[cfg(not(models))]
 use core::sync::atomic::fence;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering;
 
 pub use crate::sync::atomic::ordering::Full;
 
@@ -20,27 +20,35 @@ pub struct Write;
 pub trait MemoryBarrier {
     #[doc(hidden)]
     const ORDERS_STORES: bool;
+    #[doc(hidden)]
+    const FENCE: Ordering;
 }
 
 impl MemoryBarrier for Full {
     const ORDERS_STORES: bool = true;
+    const FENCE: Ordering = Ordering::SeqCst;
 }
 
 impl MemoryBarrier for Read {
     const ORDERS_STORES: bool = false;
+    const FENCE: Ordering = Ordering::Acquire;
 }
 
 impl MemoryBarrier for Write {
     const ORDERS_STORES: bool = true;
+    const FENCE: Ordering = Ordering::Release;
 }
 
 /// Orders memory accesses between CPUs.
+#[inline]
 pub fn smp_mb<T: MemoryBarrier>(_: T) {
+    #[cfg(feature = "observe")]
     if T::ORDERS_STORES {
         crate::observe::barrier();
     }
+    // A model knows SeqCst only.
     #[cfg(models)]
-    crate::models::fence(SeqCst);
+    crate::models::fence(Ordering::SeqCst);
     #[cfg(not(models))]
-    fence(SeqCst);
+    fence(T::FENCE);
 }

@@ -3,7 +3,10 @@
 //! Stands in for rust/kernel/sync/atomic/internal.rs: what the CPU can do, by `core`'s atomics.
 
 #[cfg(not(models))]
-use core::sync::atomic::fence;
+use core::sync::atomic::{
+    compiler_fence,
+    fence, //
+};
 use core::sync::atomic::{
     AtomicI16,
     AtomicI32,
@@ -46,6 +49,7 @@ impl Operation {
 }
 
 /// Returns the ordering of an operation: in a model it may be broken on purpose.
+#[inline(always)]
 pub(super) fn ordered(operation: Operation, ordering: Ordering) -> Ordering {
     #[cfg(models)]
     return models::ordering(operation.bug(), ordering);
@@ -56,6 +60,7 @@ pub(super) fn ordered(operation: Operation, ordering: Ordering) -> Ordering {
     }
 }
 
+#[inline(always)]
 pub(super) fn fence_if_full<O: ordering::Ordering>(operation: Operation) {
     if O::IS_FULL {
         #[cfg(models)]
@@ -65,13 +70,20 @@ pub(super) fn fence_if_full<O: ordering::Ordering>(operation: Operation) {
         #[cfg(not(models))]
         {
             let _ = operation;
-            fence(Ordering::SeqCst);
+            if cfg!(target_arch = "x86_64") {
+                // A locked instruction, which each operation is that may be `Full`, orders
+                // everything.
+                compiler_fence(Ordering::SeqCst);
+            } else {
+                fence(Ordering::SeqCst);
+            }
         }
     }
 }
 
 /// What a failing comparison orders: nothing that the kernel promises, but the fences of `Full`
 /// make up for it.
+#[inline(always)]
 fn on_failure(ordering: Ordering) -> Ordering {
     match ordering {
         Ordering::Acquire | Ordering::AcqRel => Ordering::Acquire,
@@ -116,6 +128,7 @@ macro_rules! basic {
         impl AtomicImpl for $repr {
             type Delta = $delta;
 
+            #[inline(always)]
             unsafe fn load(at: *mut Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
@@ -126,6 +139,7 @@ macro_rules! basic {
                 $from(atomic.load(ordering))
             }
 
+            #[inline(always)]
             unsafe fn store(at: *mut Self, v: Self, ordering: Ordering) {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
@@ -136,6 +150,7 @@ macro_rules! basic {
                 atomic.store($into(v), ordering);
             }
 
+            #[inline(always)]
             unsafe fn swap(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at.cast()) };
@@ -155,6 +170,7 @@ macro_rules! basic {
                 $from(atomic.swap($into(v), ordering))
             }
 
+            #[inline(always)]
             unsafe fn compare_exchange(
                 at: *mut Self,
                 old: Self,
@@ -201,6 +217,7 @@ fn shadow<T>(at: *mut T, value: impl FnOnce() -> i64) -> Option<models::Shadow> 
 macro_rules! arithmetic {
     ($($repr:ty, $atomic:ty;)*) => {$(
         impl AtomicArithmeticOps for $repr {
+            #[inline(always)]
             unsafe fn fetch_add(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at) };
@@ -213,6 +230,7 @@ macro_rules! arithmetic {
                 atomic.fetch_add(v, ordering)
             }
 
+            #[inline(always)]
             unsafe fn fetch_sub(at: *mut Self, v: Self, ordering: Ordering) -> Self {
                 // SAFETY: by the caller's promise.
                 let atomic = unsafe { <$atomic>::from_ptr(at) };
