@@ -9,7 +9,7 @@ XTASK := cargo run -q --release -p xtask --
 help:
 	@echo 'make demo       the main job: hand real data over two kexecs in a virtual machine'
 	@echo 'make test       all tests; make test-host and make test-vm run one half'
-	@echo 'make bench      count instructions in the virtual machine; results in target/bench/'
+	@echo 'make bench      measure, on the host against other allocators and in the virtual machine; results in target/bench/'
 	@echo 'make check      rustfmt, clippy, rustdoc, on the host and with the kernel'
 	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST, CONFIG_KEXEC_HANDOVER)'
 	@echo 'make clean      remove what was built in this checkout (cargo xtask clean --cache: the shared cache, too)'

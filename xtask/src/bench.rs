@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Measuring in the virtual machine: runs the scenarios named `bench-*`, keeps their rows, draws them.
+//! Measuring: in the virtual machine the scenarios named `bench-*`, on the host what [`hostbench`] runs. Keeps the rows of both, draws them.
 
 use crate::{
     chain::Parts,
-    demo, draw, hotpath,
+    demo, draw, hostbench, hotpath,
     qemu::Accel,
     scenario::{Mode, Scenario},
     tally::Tally,
@@ -33,8 +33,38 @@ pub(crate) struct Row {
     pub(crate) ratio: Option<f64>,
 }
 
+/// Where to measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Where {
+    pub(crate) host: bool,
+    pub(crate) vm: bool,
+}
+
 /// `xtask bench`.
-pub(crate) fn command(shop: &Workshop) -> Result<()> {
+pub(crate) fn command(shop: &Workshop, place: Where) -> Result<()> {
+    let everywhere = place == Where::default();
+    let mut tally = Tally::default();
+    if place.host || everywhere {
+        tally += host(shop)?;
+    }
+    if place.vm || everywhere {
+        tally += machine(shop)?;
+    }
+    tally.close()
+}
+
+/// Against the allocators of the field; a comparison counts as a test that passed.
+fn host(shop: &Workshop) -> Result<Tally> {
+    let rows = hostbench::all(shop.checkout())?;
+    show(shop, &rows, "host")?;
+    Ok(Tally {
+        passed: rows.len(),
+        failed: 0,
+    })
+}
+
+/// In the virtual machine.
+fn machine(shop: &Workshop) -> Result<Tally> {
     let parts = Parts::new(shop)?;
     let mut rows = Vec::new();
     let mut tally = Tally::default();
@@ -71,15 +101,24 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     let (of_hotpaths, looked) = hotpath::look(shop, &parts)?;
     rows.extend(of_hotpaths);
     tally += looked;
+    show(shop, &rows, "vm")?;
+    Ok(tally)
+}
+
+/// Keeps the rows as `target/bench/NAME.json`, draws them in a folder of that name, prints them.
+fn show(shop: &Workshop, rows: &[Row], name: &str) -> Result<()> {
     let folder = shop.checkout().target("bench");
-    demo::write(&folder.join("vm.json"), &serde_json::to_value(&rows)?)?;
-    let drawings = draw::all(&rows, &folder)?;
-    println!("{}", table(&rows));
+    let path = folder.join(format!("{name}.json"));
+    demo::write(&path, &serde_json::to_value(rows)?)?;
+    let drawings = folder.join(name);
+    let nr_drawings = draw::all(rows, &drawings)?;
+    println!("{}", table(rows));
     println!(
-        "figures: {}; {drawings} drawings beside it",
-        folder.join("vm.json").display()
+        "figures: {}; {nr_drawings} drawings in {}",
+        path.display(),
+        drawings.display()
     );
-    tally.close()
+    Ok(())
 }
 
 /// Adds the ratio if the machine left it out: the kernel has no floating point.

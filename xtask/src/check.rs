@@ -26,6 +26,17 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
         "rustfmt",
         host(shop, "rustfmt", &["fmt", "--all", "--", "--check"]),
     );
+    let benches = [
+        "fmt",
+        "--manifest-path",
+        "host-tests/benches/Cargo.toml",
+        "--",
+        "--check",
+    ];
+    step(
+        "rustfmt of the host benches",
+        host(shop, "rustfmt of the host benches", &benches),
+    );
     let clippy = [
         "clippy",
         "--workspace",

@@ -6,7 +6,7 @@
 //! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
 //! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`]) and
 //! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`hotpath`],
-//! [`check`], [`demo`], [`mod@bench`]).
+//! [`check`], [`demo`], [`mod@bench`] with [`hostbench`]).
 
 mod agent;
 mod bench;
@@ -23,6 +23,7 @@ mod data;
 mod demo;
 mod draw;
 mod host;
+mod hostbench;
 mod hosttest;
 mod hotpath;
 mod initramfs;
@@ -70,8 +71,15 @@ enum Task {
     Selfcheck,
     /// Look for locked instructions where allocating and freeing is fast; test-vm and bench do that, too.
     Hotpath,
-    /// Measure in the virtual machine; results in target/bench/.
-    Bench,
+    /// Measure, on the host and in the virtual machine; results in target/bench/.
+    Bench {
+        /// Only on the host.
+        #[arg(long)]
+        host: bool,
+        /// Only in the virtual machine.
+        #[arg(long)]
+        vm: bool,
+    },
     /// rustfmt, clippy and rustdoc, on the host and with the kernel's own settings.
     Check,
     /// Run one scenario of selftests/scenarios.
@@ -136,7 +144,7 @@ fn perform(task: Task) -> Result<()> {
         Task::TestVm => Tally::of("the test machine", vmtest::all(&shop)).close(),
         Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
         Task::Hotpath => hotpath::command(&shop),
-        Task::Bench => bench::command(&shop),
+        Task::Bench { host, vm } => bench::command(&shop, bench::Where { host, vm }),
         Task::Check => check::command(&shop),
         Task::Vm {
             scenario,
