@@ -195,7 +195,7 @@ impl RawCache {
             } else {
                 word
             };
-            let mut open = !full.get(word)?.load_relaxed();
+            let mut open = !full.get(word)?.load_relaxed() & bits_below(nr_slabs, word);
             while open != 0 {
                 let bit = if backwards {
                     63 - open.leading_zeros()
@@ -204,9 +204,6 @@ impl RawCache {
                 };
                 open &= !(1 << bit);
                 let index = word * 64 + bit;
-                if index >= nr_slabs {
-                    continue;
-                }
                 let slab = run.slab(index, self.geometry())?;
                 *nr_looks = nr_looks.checked_sub(1)?;
                 if !self.prepare(&slab) {
@@ -219,6 +216,15 @@ impl RawCache {
             }
         }
         None
+    }
+}
+
+/// Returns the bits of word `word` that stand for numbers below `nr`.
+const fn bits_below(nr: u32, word: u32) -> u64 {
+    match nr.saturating_sub(word.saturating_mul(64)) {
+        0 => 0,
+        nr @ 1..64 => (1 << nr) - 1,
+        _ => u64::MAX,
     }
 }
 

@@ -15,31 +15,43 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
+/// As much as there is to be had, from this on; tools that watch memory leave less.
 const SIZE_BYTES: usize = 1 << 45;
+const SIZE_MIN_BYTES: usize = 1 << 38;
 
 /// The largest run: virtual addresses are congruent to physical ones modulo this.
 pub(crate) const ALIGN_BYTES: usize = 4 << 20;
 
-static BASE: OnceLock<usize> = OnceLock::new();
+static REGION: OnceLock<(usize, usize)> = OnceLock::new();
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-fn base() -> usize {
-    *BASE.get_or_init(|| {
-        // SAFETY: a fresh mapping somewhere, without access; touches nothing else.
-        let at = unsafe {
-            libc::mmap(
-                core::ptr::null_mut(),
-                SIZE_BYTES,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        assert!(at != libc::MAP_FAILED, "cannot reserve address space");
+/// Where the region begins, and its size.
+fn region() -> (usize, usize) {
+    *REGION.get_or_init(|| {
+        let sizes = core::iter::successors(Some(SIZE_BYTES), |size_bytes| Some(size_bytes / 2));
+        let reserved = sizes
+            .take_while(|&size_bytes| size_bytes >= SIZE_MIN_BYTES)
+            .find_map(|size_bytes| Some((reserve(size_bytes)?, size_bytes)));
+        let (start, size_bytes) = reserved.expect("cannot reserve address space");
         explain_faults();
-        at.addr().next_multiple_of(ALIGN_BYTES)
+        let base = start.next_multiple_of(ALIGN_BYTES);
+        (base, size_bytes - (base - start))
     })
+}
+
+fn reserve(size_bytes: usize) -> Option<usize> {
+    // SAFETY: a fresh mapping somewhere, without access; touches nothing else.
+    let at = unsafe {
+        libc::mmap(
+            core::ptr::null_mut(),
+            size_bytes,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    (at != libc::MAP_FAILED).then(|| at.addr())
 }
 
 /// A part of the region; without access until something is mapped there.
@@ -54,10 +66,10 @@ impl Place {
     pub(crate) fn take(size_bytes: usize, gap_bytes: usize) -> Self {
         let gap = gap_bytes.next_multiple_of(ALIGN_BYTES) + ALIGN_BYTES;
         let whole = gap + size_bytes.next_multiple_of(ALIGN_BYTES);
-        let start = base() + NEXT.fetch_add(whole, Ordering::Relaxed) + gap;
-        let last = base() + SIZE_BYTES - 2 * ALIGN_BYTES;
+        let (base, region_bytes) = region();
+        let start = base + NEXT.fetch_add(whole, Ordering::Relaxed) + gap;
         assert!(
-            start + size_bytes < last,
+            start + size_bytes < base + region_bytes - 2 * ALIGN_BYTES,
             "too many machines in one process"
         );
         Self { start, size_bytes }
@@ -131,8 +143,8 @@ extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, _context: *mut 
     let info = unsafe { &*info };
     // SAFETY: a SIGSEGV carries an address.
     let address = unsafe { info.si_addr() }.addr();
-    let start = BASE.get().copied().unwrap_or(0);
-    if (start..start.saturating_add(SIZE_BYTES)).contains(&address) {
+    let (start, region_bytes) = REGION.get().copied().unwrap_or((0, 0));
+    if (start..start.saturating_add(region_bytes)).contains(&address) {
         let text =
             b"\nkpreserve_sim: access to memory that is not there: a machine that was stopped, \
                      an absent page, or a mapping that was taken away\n";
