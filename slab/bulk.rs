@@ -203,7 +203,7 @@ impl<T: Preservable> Cache<T> {
 unsafe fn free_row<T>(batch: &mut Batch<'_>, cache: &RawCache, first: &Slot, nr: usize) {
     let stride_bytes = size_of::<T>().next_multiple_of(8);
     let (start, tag) = (first.start(), first.tag());
-    let is_intact = cache.is_row_intact(start, nr, size_of::<T>());
+    let is_intact = cache.is_row_intact(start, tag, nr, size_of::<T>());
     // SAFETY: the tags of the row's slots, which stand side by side as well.
     unsafe { retract(tag, nr) };
     // Retracted first, then zeroed, for whoever finds the slots after a cut.

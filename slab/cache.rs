@@ -210,7 +210,7 @@ impl<T: Preservable> Cache<T> {
     ///
     /// As [`claim`](Self::claim).
     pub fn discard(&self, handle: Handle<T>) -> Result {
-        self.raw().discard(handle.into_raw())
+        self.claim(handle).map(drop)
     }
 
     /// Returns a copy of the object of a handle, which stays claimable. For tasks.

@@ -125,13 +125,34 @@ impl RawCache {
     /// The caller owns the slot.
     #[cold]
     pub(crate) unsafe fn quarantine_at(&self, at: NonNull<u8>, why: Refusal) {
+        // SAFETY: says the caller.
+        if let Some(slab) = unsafe { self.slab_around(at) } {
+            self.quarantine(&slab, why);
+        }
+    }
+
+    /// Returns whether the slab of a slot, in which `at` is, is quarantined.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the slot.
+    pub(crate) unsafe fn is_quarantined_at(&self, at: NonNull<u8>) -> bool {
+        // SAFETY: says the caller.
+        let slab = unsafe { self.slab_around(at) };
+        slab.is_some_and(|slab| self.is_quarantined(&slab))
+    }
+
+    /// Returns the slab of a slot, in which `at` is.
+    ///
+    /// # Safety
+    ///
+    /// As for [`slab_of_owner`](Self::slab_of_owner).
+    unsafe fn slab_around(&self, at: NonNull<u8>) -> Option<Slab<'_>> {
         let within = self.geometry().offset_of(at.addr().get());
         // SAFETY: inside a slab, which is aligned to its size.
         let base = unsafe { at.sub(within) };
         // SAFETY: says the caller.
-        if let Some(slab) = unsafe { self.slab_of_owner(base) } {
-            self.quarantine(&slab, why);
-        }
+        unsafe { self.slab_of_owner(base) }
     }
 
     /// Returns the slab that begins at `base`.

@@ -228,6 +228,10 @@ impl Slot {
         let at = slot.tag();
         // SAFETY: the tag of a slot that this value owns.
         let tag = unsafe { Tag::load(at) };
+        if !slot.cache.is_owned(slot.start, tag) {
+            // Whose it is now is not known.
+            return;
+        }
         // Retract first: no live tag ever stands on zeroed bytes.
         // SAFETY: as above.
         unsafe { tag.retracted().store(at) };
