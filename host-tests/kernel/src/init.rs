@@ -78,7 +78,7 @@ pub trait InPlaceInit<T>: Sized {
     }
 }
 
-/// A fallible in-place initialiser; the error is [`Error`](crate::error::Error) unless
+/// A fallible in-place initialiser; the error is [`Error`] unless
 /// `? OtherError` follows.
 #[macro_export]
 macro_rules! try_init {
@@ -92,7 +92,7 @@ macro_rules! try_init {
     };
 }
 
-/// A fallible pinned in-place initialiser; the error is [`Error`](crate::error::Error) unless
+/// A fallible pinned in-place initialiser; the error is [`Error`] unless
 /// `? OtherError` follows.
 #[macro_export]
 macro_rules! try_pin_init {

@@ -78,7 +78,7 @@ macro_rules! print_macro (
     );
 );
 
-/// Logs with the level [`Emerg`](print::Level::Emerg).
+/// Logs with the level [`Emerg`](crate::print::Level::Emerg).
 #[macro_export]
 macro_rules! pr_emerg (
     ($($arg:tt)*) => (
@@ -86,7 +86,7 @@ macro_rules! pr_emerg (
     )
 );
 
-/// Logs with the level [`Alert`](print::Level::Alert).
+/// Logs with the level [`Alert`](crate::print::Level::Alert).
 #[macro_export]
 macro_rules! pr_alert (
     ($($arg:tt)*) => (
@@ -94,7 +94,7 @@ macro_rules! pr_alert (
     )
 );
 
-/// Logs with the level [`Crit`](print::Level::Crit).
+/// Logs with the level [`Crit`](crate::print::Level::Crit).
 #[macro_export]
 macro_rules! pr_crit (
     ($($arg:tt)*) => (
@@ -102,7 +102,7 @@ macro_rules! pr_crit (
     )
 );
 
-/// Logs with the level [`Err`](print::Level::Err).
+/// Logs with the level [`Err`](crate::print::Level::Err).
 #[macro_export]
 macro_rules! pr_err (
     ($($arg:tt)*) => (
@@ -110,7 +110,7 @@ macro_rules! pr_err (
     )
 );
 
-/// Logs with the level [`Warning`](print::Level::Warning).
+/// Logs with the level [`Warning`](crate::print::Level::Warning).
 #[macro_export]
 macro_rules! pr_warn (
     ($($arg:tt)*) => (
@@ -118,7 +118,7 @@ macro_rules! pr_warn (
     )
 );
 
-/// Logs with the level [`Notice`](print::Level::Notice).
+/// Logs with the level [`Notice`](crate::print::Level::Notice).
 #[macro_export]
 macro_rules! pr_notice (
     ($($arg:tt)*) => (
@@ -126,7 +126,7 @@ macro_rules! pr_notice (
     )
 );
 
-/// Logs with the level [`Info`](print::Level::Info).
+/// Logs with the level [`Info`](crate::print::Level::Info).
 #[macro_export]
 macro_rules! pr_info (
     ($($arg:tt)*) => (
@@ -134,7 +134,7 @@ macro_rules! pr_info (
     )
 );
 
-/// Logs with the level [`Debug`](print::Level::Debug).
+/// Logs with the level [`Debug`](crate::print::Level::Debug).
 #[macro_export]
 macro_rules! pr_debug (
     ($($arg:tt)*) => (

@@ -75,7 +75,7 @@ pub unsafe trait ForeignOwnable: Sized {
 /// Keeps the type that holds it from being sent to another thread.
 pub type NotThreadSafe = PhantomData<*mut ()>;
 
-/// Makes a [`NotThreadSafe`].
+/// Makes a [`NotThreadSafe`](type@NotThreadSafe).
 #[allow(non_upper_case_globals)]
 pub const NotThreadSafe: NotThreadSafe = PhantomData;
 
