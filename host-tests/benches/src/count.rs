@@ -17,7 +17,10 @@ use anyhow::{
 };
 
 use crate::heap::Heap;
-use crate::ours::Lines;
+use crate::ours::{
+    Classes,
+    Lines, //
+};
 use crate::peers;
 use crate::rows::{
     Figures,
@@ -25,7 +28,9 @@ use crate::rows::{
 };
 use crate::workloads::{
     batch,
-    pair, //
+    larson,
+    pair,
+    xmalloc, //
 };
 use crate::BenchMachine;
 
@@ -54,6 +59,9 @@ const WORKLOADS: [(&str, usize, u64); 5] = [
 ///
 /// If there is no such workload, or no such heap.
 pub fn run(name: &str, heap: &str, n: usize, rounds: u64) -> Result<()> {
+    if name == "host.larson" || name == "host.xmalloc" {
+        return run_any_size(name, heap, n, rounds);
+    }
     match heap {
         OURS => of(name, &Lines::open(BenchMachine::boot().1), n, rounds),
         "jemalloc" => of(
@@ -75,11 +83,36 @@ pub fn run(name: &str, heap: &str, n: usize, rounds: u64) -> Result<()> {
     }
 }
 
+fn run_any_size(name: &str, heap: &str, n: usize, rounds: u64) -> Result<()> {
+    match heap {
+        OURS => of(name, &Classes::open(BenchMachine::boot().1), n, rounds),
+        "jemalloc" => of(
+            name,
+            &peers::AnySize::<tikv_jemallocator::Jemalloc>::new(),
+            n,
+            rounds,
+        ),
+        "mimalloc" => of(
+            name,
+            &peers::AnySize::<mimalloc::MiMalloc>::new(),
+            n,
+            rounds,
+        ),
+        other => bail!("{name} is not run alone for {other}"),
+    }
+}
+
 fn of<H: Heap>(name: &str, heap: &H, n: usize, rounds: u64) -> Result<()> {
     match name {
         "host.pair" => pair::run(heap, rounds),
         "host.batch" => batch::run(heap, &mut Vec::with_capacity(n), rounds),
-        other => bail!("no workload {other}"),
+        "host.larson" => {
+            larson::run(heap, n, rounds);
+        }
+        "host.xmalloc" => {
+            xmalloc::run(heap, n, rounds);
+        }
+        other => bail!("{other} is not run alone"),
     }
     Ok(())
 }

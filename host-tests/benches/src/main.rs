@@ -30,13 +30,13 @@ enum Arguments {
         #[arg(long)]
         no_count: bool,
     },
-    /// Run a number of rounds of host.pair or host.batch.
+    /// Run a number of rounds of host.pair, host.batch, host.larson or host.xmalloc, alone.
     Run {
         /// The workload.
         name: String,
         /// The allocator.
         heap: String,
-        /// Objects of a batch.
+        /// Objects of a batch, or threads.
         n: usize,
         /// Rounds.
         rounds: u64,
