@@ -35,7 +35,7 @@ type Run<'a> = Box<dyn FnMut(u64) -> Duration + 'a>;
 
 fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, n: usize, mut run: Run<'_>) {
     group.bench_function(BenchmarkId::new(name, n), |bencher| {
-        bencher.iter_custom(|rounds| run(rounds));
+        bencher.iter_custom(&mut run);
     });
 }
 

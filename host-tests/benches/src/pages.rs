@@ -82,7 +82,7 @@ impl Pages {
             return Some(phys);
         }
         // What is skipped for the alignment goes to the lists.
-        while inner.used_bytes % size_bytes != 0 {
+        while !inner.used_bytes.is_multiple_of(size_bytes) {
             let skipped = (inner.used_bytes / PAGE_SIZE_BYTES).trailing_zeros() as u8;
             let phys = Phys::new(PHYS_BASE + inner.used_bytes as u64);
             inner.free[usize::from(skipped)].push(phys);

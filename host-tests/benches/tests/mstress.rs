@@ -23,7 +23,7 @@ use host_benches::BenchMachine;
 const SCALE: Scale = Scale {
     nr_threads: 4,
     hundreds: 20,
-    nr_rounds: 10,
+    nr_rounds: 100,
 };
 
 #[test]
@@ -61,7 +61,7 @@ impl Heap for Twice {
 
     fn alloc(&self, size_bytes: usize) -> Leaked {
         let mut last = self.last.lock().unwrap();
-        let is_broken = (self.nr.fetch_add(1, Ordering::Relaxed) + 1) % self.one_in == 0;
+        let is_broken = (self.nr.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.one_in);
         match *last {
             Some((object, last_bytes)) if is_broken && last_bytes >= size_bytes => object,
             _ => {

@@ -56,7 +56,9 @@ impl<O: Object> Marked<O> {
         };
         for at in 0..nr_words {
             // SAFETY: below the number of words that the object has.
-            unsafe { marked.word(at).write_unaligned(marked.pattern(at)) };
+            let word = unsafe { marked.word(at) };
+            // SAFETY: the object's.
+            unsafe { word.write_unaligned(marked.pattern(at)) };
         }
         marked
     }
