@@ -4,11 +4,12 @@
 
 XTASK := cargo run -q --release -p xtask --
 
-.PHONY: help demo test test-host test-vm bench check modules clean
+.PHONY: help demo test test-host test-vm tsan bench check modules clean
 
 help:
 	@echo 'make demo       the main job: hand real data over two kexecs in a virtual machine'
 	@echo 'make test       all tests; make test-host and make test-vm run one half'
+	@echo 'make tsan       threads on the host under the thread sanitizer (takes a nightly compiler with rust-src; not part of make test)'
 	@echo 'make bench      measure, on the host against other allocators and in the virtual machine; results in target/bench/'
 	@echo 'make check      rustfmt, clippy, rustdoc, on the host and with the kernel'
 	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST, CONFIG_KEXEC_HANDOVER)'
@@ -18,7 +19,7 @@ help:
 	@echo 'KPRESERVE_SERIES=7.2  another kernel series; KPRESERVE_ACCEL=tcg|kvm|auto; KPRESERVE_MIRROR=URL for debootstrap'
 	@echo 'KPRESERVE_TIMEOUT_SCALE=3  longer time limits on a slow machine'
 
-demo test test-host test-vm bench check clean:
+demo test test-host test-vm tsan bench check clean:
 	@$(XTASK) $@
 
 # A consumer's folder has a Kbuild of its own and is built after kpreserve.ko.

@@ -3,8 +3,8 @@
 //! The tests that need no virtual machine.
 
 use crate::{agent::cargo, checkout::Checkout, run, tally::Tally, ui::Stage};
-use anyhow::Result;
-use std::{io::Write, process::Command};
+use anyhow::{bail, Result};
+use std::{io::Write, path::PathBuf, process::Command};
 
 /// Runs them all.
 pub(crate) fn all(checkout: &Checkout) -> Result<Tally> {
@@ -38,6 +38,44 @@ pub(crate) fn models(checkout: &Checkout) -> Result<Tally> {
         .arg("--target-dir")
         .arg(checkout.target("models"));
     test(checkout, "models", "models.log", command)
+}
+
+/// mstress over our caches, on real threads without a lock between them, under the thread sanitizer. Not part of the others: it
+/// takes a nightly compiler with its sources, as the standard library has to be built for it, too, and minutes for the peers.
+pub(crate) fn tsan(checkout: &Checkout) -> Result<Tally> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let sysroot = Command::new("rustc")
+        .args(["+nightly", "--print", "sysroot"])
+        .output();
+    let sources = sysroot
+        .ok()
+        .filter(|output| output.status.success())
+        .map(|output| {
+            PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+                .join("lib/rustlib/src/rust/library/Cargo.lock")
+        });
+    if !sources.is_some_and(|sources| sources.is_file()) {
+        bail!(
+            "the thread sanitizer takes a nightly compiler with the sources of its standard library\n  \
+             do: rustup toolchain install nightly --component rust-src"
+        );
+    }
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(checkout.path("host-tests/benches"))
+        .env("RUSTFLAGS", "-Zsanitizer=thread")
+        .args([
+            "+nightly",
+            "test",
+            "--locked",
+            "-Zbuild-std",
+            "--target",
+            TARGET,
+        ])
+        .args(["--test", "mstress", "--target-dir"])
+        .arg(checkout.target("tsan"))
+        .args(["--", "our_objects"]);
+    test(checkout, "thread sanitizer", "tsan.log", command)
 }
 
 /// Runs tests, and counts them.

@@ -65,6 +65,8 @@ enum Task {
     Test,
     /// The tests that need no virtual machine.
     TestHost,
+    /// Threads over our caches on the host under the thread sanitizer; takes a nightly compiler.
+    Tsan,
     /// The scenarios in the virtual machine.
     TestVm,
     /// Only the scenarios that must fail: does the runner notice?
@@ -141,6 +143,7 @@ fn perform(task: Task) -> Result<()> {
             tally.close()
         }
         Task::TestHost => hosttest::all(shop.checkout())?.close(),
+        Task::Tsan => hosttest::tsan(shop.checkout())?.close(),
         Task::TestVm => Tally::of("the test machine", vmtest::all(&shop)).close(),
         Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
         Task::Hotpath => hotpath::command(&shop),
