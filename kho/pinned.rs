@@ -242,6 +242,9 @@ mod arch {
             // SAFETY: the contract of `CpuLocal`: the number is below `nr_cpus`, which is the
             // number of lines.
             let line = unsafe { self.lines.as_ptr().add(pin.cpu) };
+            // As below.
+            #[cfg(models)]
+            kernel::models::exclusive(line.addr());
             line.cast_mut().cast()
         }
 

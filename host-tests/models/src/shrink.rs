@@ -128,7 +128,12 @@ fn condemn_against_condemn() {
     let mine = cache.condemn_empty(usize::MAX);
     let other = other();
     drop(phase);
-    assert!((mine == 0) != (other == 0), "{mine} and {other} pages");
+    assert!(mine == 0 || other == 0, "{mine} and {other} pages");
+    // While the one looked, the other one may have passed by; then it is there for the next.
+    assert!(
+        mine + other + cache.condemn_empty(usize::MAX) > 0,
+        "it never goes"
+    );
     finish(world, Vec::new());
 }
 
