@@ -22,6 +22,22 @@ use crate::tag::Tag;
 ///
 /// Dropping it zeroes the slot again and gives it back.
 ///
+/// It becomes an object once:
+///
+/// ```
+/// # fn f(vacant: kpreserve_slab::Vacant) {
+/// let slot = vacant.publish();
+/// # slot.free();
+/// # }
+/// ```
+///
+/// ```compile_fail,E0382
+/// # fn f(vacant: kpreserve_slab::Vacant) {
+/// let slot = vacant.publish();
+/// let other = vacant.publish();
+/// # }
+/// ```
+///
 /// # Invariants
 ///
 /// The slot is of `cache`, its tag is even, and this value is its only owner.
@@ -34,7 +50,14 @@ pub struct Vacant {
 
 /// A slot with a live object, and the only owner of it.
 ///
-/// Dropping it frees the object.
+/// Dropping it frees the object, once:
+///
+/// ```compile_fail,E0382
+/// # fn f(slot: kpreserve_slab::Slot) {
+/// slot.free();
+/// slot.free();
+/// # }
+/// ```
 ///
 /// # Invariants
 ///

@@ -28,6 +28,101 @@ use crate::owner::Slot;
 ///
 /// It has neither lifetime nor reference count: caches live for ever.
 ///
+/// # Misuse
+///
+/// Owners are values, so the compiler sees who uses them wrongly. This is fine:
+///
+/// ```
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// object[1] = 5;
+/// let first = &object[0];
+/// let sum = *first + object[1];
+/// let handle = object.park();
+/// # let _ = (sum, cache.claim(handle));
+/// # }
+/// ```
+///
+/// Use after free:
+///
+/// ```compile_fail,E0382
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// drop(object);
+/// object[1] = 5;
+/// # }
+/// ```
+///
+/// Freeing twice:
+///
+/// ```compile_fail,E0382
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// drop(object);
+/// drop(object);
+/// # }
+/// ```
+///
+/// Use after it was given up:
+///
+/// ```compile_fail,E0382
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// let handle = object.park();
+/// object[1] = 5;
+/// # }
+/// ```
+///
+/// Giving up twice:
+///
+/// ```compile_fail,E0382
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// let handle = object.park();
+/// let again = object.park();
+/// # }
+/// ```
+///
+/// A second owner:
+///
+/// ```compile_fail,E0277
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// let other = Preserved::clone(&object);
+/// # }
+/// ```
+///
+/// Writing while somebody looks:
+///
+/// ```compile_fail,E0502
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// let first = &object[0];
+/// object[1] = 5;
+/// let sum = *first + object[1];
+/// # }
+/// ```
+///
+/// A reference that outlives the owner:
+///
+/// ```compile_fail,E0505
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, mut object: Preserved<[u64; 4]>) {
+/// let first = &object[0];
+/// drop(object);
+/// let copy = *first;
+/// # }
+/// ```
+///
+/// The handle of an object of another type:
+///
+/// ```compile_fail,E0308
+/// # use kpreserve_slab::{Cache, Preserved};
+/// # fn f(cache: &Cache<[u64; 4]>, object: Preserved<[u64; 5]>) {
+/// let other = cache.claim(object.park());
+/// # }
+/// ```
+///
 /// # Invariants
 ///
 /// The slot is of a cache whose slots hold a `T`, and holds one.

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The objections to preserved slabs, each as a test: stale neighbours, waste, merging
-//! (Documentation/design-notes.rst, "Objections").
+//! (Documentation/upstream.rst). What of an image is not zeros though it should be: free_bytes.rs.
+//!
+//! Tried against code that was broken on purpose:
+//!
+//! | broken | noticed by |
+//! | --- | --- |
+//! | a freed object is not zeroed (owner.rs) | `free_slots_...`, `pages_that_are_...` |
+//! | each second inherited slab is not allocated from (alloc.rs) | `fifty_updates_...`, `a_cache_does_not_...` |
 
 use std::collections::BTreeSet;
 
@@ -127,7 +134,11 @@ fn free_slots_carry_no_old_bytes() {
 
 #[test]
 fn pages_that_are_given_back_carry_no_objects() {
-    let kernel = Kernel::boot_with(Config::with_pages(4096));
+    // Or the machine itself would write over them.
+    let kernel = Kernel::boot_with(Config {
+        poisons: false,
+        ..Config::with_pages(4096)
+    });
     let cache = open(&kernel);
     let mut objects: Vec<_> = (0..20_000)
         .map(|id| cache.alloc(mark(id), GFP_KERNEL).unwrap())
