@@ -14,6 +14,7 @@
 #include <linux/printk.h>
 #include <linux/reboot.h>
 #include <linux/shrinker.h>
+#include <linux/swap.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
@@ -93,6 +94,11 @@ static unsigned long kpreserve_shrinker_scan(struct shrinker *shrinker,
 
 	if (nr_pages < sc->nr_to_scan)
 		kpreserve_drain_all();
+	/*
+	 * The worker frees them in a moment. Without this, whoever waits for
+	 * memory sees no progress, and goes on to kill somebody.
+	 */
+	mm_account_reclaimed_pages(nr_pages);
 	return nr_pages ?: SHRINK_STOP;
 }
 

@@ -198,18 +198,25 @@ impl RawCache {
         self.nr_pages().empty
     }
 
-    /// Takes empty runs of up to `nr_pages` pages together out of use, and has the worker give them
-    /// back; returns their pages. From any context but NMI: takes no lock, calls nobody. What a
-    /// shrinker may do.
+    /// Takes empty runs of `nr_pages` pages together out of use, or a little more as runs go whole, and
+    /// has the worker give them back; returns their pages. From any context but NMI: takes no lock,
+    /// calls nobody. What a shrinker may do.
     ///
     /// Until the worker has come they are taken into use again rather than that an allocation
     /// fails.
     ///
     /// Cost: as [`nr_pages_empty`](Self::nr_pages_empty).
     pub fn condemn_empty(&self, nr_pages: usize) -> usize {
-        let mut nr_left = nr_pages;
+        self.condemn_runs(nr_pages, |_| true)
+    }
+
+    /// Condemns empty runs until they are `nr_pages` pages together, of those that `fits` finds good for
+    /// the pages that are left to go.
+    fn condemn_runs(&self, nr_pages: usize, fits: impl Fn((usize, usize)) -> bool) -> usize {
+        let mut nr_condemned = 0;
         // The last places first: they are the last that are allocated from.
         for place in (0..self.fixed.directory.nr_places()).rev() {
+            let nr_left = nr_pages.saturating_sub(nr_condemned);
             if nr_left == 0 {
                 break;
             }
@@ -217,14 +224,14 @@ impl RawCache {
                 continue;
             };
             let nr_pages_here = run.nr_pages();
-            if nr_pages_here <= nr_left && self.condemn(run, place) {
-                nr_left -= nr_pages_here;
+            if fits((nr_pages_here, nr_left)) && self.condemn(run, place) {
+                nr_condemned += nr_pages_here;
             }
         }
-        if nr_left < nr_pages {
+        if nr_condemned > 0 {
             self.machine().kick_worker();
         }
-        nr_pages - nr_left
+        nr_condemned
     }
 
     fn condemn(&self, run: &RunState, place: u32) -> bool {
@@ -247,7 +254,8 @@ impl RawCache {
         let NrPages { used, empty } = self.nr_pages();
         let nr_pages_allowed = (used / EMPTY_DIVISOR).max(NR_PAGES_KEPT_MIN);
         if empty > nr_pages_allowed {
-            self.condemn_empty(empty - nr_pages_allowed / 2);
+            // Not more than that, or a small cache would lose all at once.
+            self.condemn_runs(empty - nr_pages_allowed / 2, |(here, left)| here <= left);
         }
     }
 

@@ -299,3 +299,22 @@ fn caches_are_not_merged() {
     let (first, second) = (pages(c"first"), pages(c"second"));
     assert!(first.is_disjoint(&second));
 }
+
+#[test]
+fn runs_of_any_size_go_under_pressure() {
+    let kernel = Kernel::boot_with(Config::with_pages(4096));
+    let cache = open(&kernel);
+    let objects: Vec<_> = (0..50_000)
+        .map(|id| cache.alloc(mark(id), GFP_KERNEL).unwrap())
+        .collect();
+    drop(objects);
+    cache.raw().drain_here();
+    // A shrinker is asked for less at a time than a big run has.
+    let mut largest = 0;
+    while cache.raw().nr_pages_empty() > 0 {
+        let nr_pages = cache.raw().condemn_empty(1);
+        assert!(nr_pages > 0, "a run is too big to go");
+        largest = largest.max(nr_pages);
+    }
+    assert!(largest > 1);
+}
