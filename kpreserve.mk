@@ -10,10 +10,15 @@
 
 KPRESERVE_OBJ ?= $(KPRESERVE)
 
-rustflags-y += -L $(KPRESERVE_OBJ)/kho -L $(KPRESERVE_OBJ)/slab -L $(KPRESERVE_OBJ)/vmalloc \
-	       -L $(KPRESERVE_OBJ)/kpreserve --extern kpreserve
+# Looked at when something is compiled, not by `make clean`. In a kernel tree make gets there by itself.
+kpreserve-built := $(wildcard $(KPRESERVE_OBJ)/kpreserve/libkpreserve.rmeta)
+kpreserve-check = $(if $(KBUILD_EXTMOD),$(if $(kpreserve-built),,$(error kpreserve was not built in \
+	KPRESERVE=$(KPRESERVE) ($(KPRESERVE_OBJ)/kpreserve/libkpreserve.rmeta is missing); it has to be an \
+	absolute path, of a tree in which `make modules KDIR=...` has run for the same kernel)))
 
-# The metadata is an input that the compiler's dependency files do not name.
-$(obj)/%.o: $(KPRESERVE_OBJ)/kpreserve/libkpreserve.rmeta
+# The compiler notes the metadata as an input of each object: what was built against older sources is
+# built again.
+rustflags-y += $(kpreserve-check)-L $(KPRESERVE_OBJ)/kho -L $(KPRESERVE_OBJ)/slab \
+	       -L $(KPRESERVE_OBJ)/vmalloc -L $(KPRESERVE_OBJ)/kpreserve --extern kpreserve
 
 KBUILD_EXTRA_SYMBOLS += $(wildcard $(KPRESERVE_OBJ)/Module.symvers)
