@@ -114,6 +114,7 @@ pub mod prelude {
         CacheOptions,
         Handle,
         Named,
+        Node,
         Open as _,
         OpenWith as _,
         PVec,

@@ -165,7 +165,7 @@ fn claim_named<T: Preservable>(
     if has_ended(names, &entry)? {
         return Ok(None);
     }
-    check_entry(names, &entry, NameKind::Object, &Contents::of::<T>())?;
+    check_entry(names, &entry, name, NameKind::Object, &Contents::of::<T>())?;
     match cache.claim(Handle::from_raw(entry.value)) {
         Err(error) if error == ENOENT || error == ESTALE => Ok(None),
         Err(error) if error == EINVAL => {

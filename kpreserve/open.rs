@@ -3,6 +3,7 @@
 //! Opening by name, and by handle.
 
 use core::ffi::CStr;
+use core::fmt::Arguments;
 
 use kernel::alloc::Flags;
 use kernel::prelude::*;
@@ -225,12 +226,21 @@ fn adopt_raw_area<T: Preservable>(
 ) -> Result<RawArea> {
     can_sleep(flags)?;
     let _pass = framework.gate().enter()?;
+    if handle.is_null() {
+        // Nothing was stored yet: no damage, and nothing to log.
+        return Err(EINVAL);
+    }
     framework.with_names(|names| {
         let ser = names.arena(handle)?;
         if ser.kind != ArenaKind::Area as u32 {
             return Err(EINVAL);
         }
-        check_layout(&Contents::of::<T>(), ser.version, ser.fingerprint)?;
+        check_layout(
+            format_args!("ArenaHandle {:#x}", handle.into_raw()),
+            &Contents::of::<T>(),
+            ser.version,
+            ser.fingerprint,
+        )?;
         raw_area(framework, names, ArenaHandle::from_raw(handle.into_raw()))
     })
 }
@@ -277,7 +287,7 @@ fn find(
     if has_ended(names, &entry)? {
         return Ok(None);
     }
-    check_entry(names, &entry, kind, contents)?;
+    check_entry(names, &entry, name, kind, contents)?;
     Ok(Some(ArenaHandle::from_raw(entry.value)))
 }
 
@@ -303,30 +313,64 @@ pub(crate) fn has_ended(names: &Names, entry: &EntrySer) -> Result<bool> {
 /// # Errors
 ///
 /// EBUSY for another kind, EINVAL for another compatible string or layout, EOPNOTSUPP for another
-/// version.
+/// version. All are logged: they are mistakes of whoever opens.
 pub(crate) fn check_entry(
     names: &Names,
     entry: &EntrySer,
+    name: &[u8],
     kind: NameKind,
     contents: &Contents,
 ) -> Result {
+    let (name, compatible) = (name.escape_ascii(), contents.compatible);
     if entry.kind != kind as u16 {
+        pr_err!(
+            "\"{}\" stands for {} and was to be opened as {} of \"{}\": open another name; carried on, \
+             not used\n",
+            format_args!("{name}"),
+            noun(NameKind::from_raw(entry.kind)),
+            noun(Some(kind)),
+            compatible
+        );
         return Err(EBUSY);
     }
-    if !names.dictionary.compatible_is(entry, contents.compatible) {
+    if !names.dictionary.compatible_is(entry, compatible) {
         pr_err!(
-            "a name that was to be opened as \"{}\" stands for something else; carried on\n",
-            contents.compatible
+            "\"{}\" was to be opened as \"{}\" and stands for something else: open another name; \
+             carried on, not used\n",
+            format_args!("{name}"),
+            compatible
         );
         return Err(EINVAL);
     }
-    check_layout(contents, entry.version, entry.fingerprint)
+    check_layout(
+        format_args!("\"{name}\""),
+        contents,
+        entry.version,
+        entry.fingerprint,
+    )
 }
 
-fn check_layout(contents: &Contents, version: u32, fingerprint: u64) -> Result {
+fn noun(kind: Option<NameKind>) -> &'static str {
+    match kind {
+        Some(NameKind::Cache) => "a cache",
+        Some(NameKind::Area) => "an area",
+        Some(NameKind::Object) => "an object",
+        None => "something unknown",
+    }
+}
+
+/// Checks version and fingerprint of `what`, a name or a handle.
+fn check_layout(
+    what: Arguments<'_>,
+    contents: &Contents,
+    version: u32,
+    fingerprint: u64,
+) -> Result {
     if version != contents.version {
         pr_err!(
-            "\"{}\": version is {}, this kernel knows {}; carried on, not used\n",
+            "{} (\"{}\"): version is {}, this kernel knows {}: use a consumer of that version, or \
+             another name and compatible string; carried on, not used\n",
+            what,
             contents.compatible,
             version,
             contents.version
@@ -335,8 +379,10 @@ fn check_layout(contents: &Contents, version: u32, fingerprint: u64) -> Result {
     }
     if fingerprint != contents.fingerprint {
         pr_err!(
-            "\"{}\": layout of version {} is {:#x}, here {:#x}: a field changed without a new \
-             version; carried on, not used\n",
+            "{} (\"{}\"): layout of version {} is {:#x}, here {:#x}: a field changed without a new \
+             version; change it back, or use another name and compatible string; carried on, not \
+             used\n",
+            what,
             contents.compatible,
             version,
             fingerprint,

@@ -420,13 +420,22 @@ fn a_type_that_is_not_the_one_that_was_kept_is_refused() {
         log_lines("");
         let newer = open::<Cache<NewerSer>>(framework, "fw/nodes");
         assert_eq!(nothing(newer), Err(EOPNOTSUPP));
-        assert_eq!(log_lines("version is 1, this kernel knows 2").len(), 1);
+        let version = "\"fw/nodes\" (\"framework-node\"): version is 1, this kernel knows 2: use ";
+        assert_eq!(log_lines(version).len(), 1);
         let changed = open::<Cache<ChangedSer>>(framework, "fw/nodes");
         assert_eq!(nothing(changed), Err(EINVAL));
         assert_eq!(log_lines("a field changed without a new version").len(), 1);
         let stranger = open::<Cache<StrangerSer>>(framework, "fw/nodes");
         assert_eq!(nothing(stranger), Err(EINVAL));
-        assert_eq!(log_lines("stands for something else").len(), 1);
+        assert_eq!(log_lines("\"fw/nodes\" was to be opened as").len(), 1);
+        let area = open::<Area<NodeSer>>(framework, "fw/nodes");
+        assert_eq!(nothing(area), Err(EBUSY));
+        assert_eq!(log_lines("\"fw/nodes\" stands for a cache").len(), 1);
+
+        // A handle that was never stored is no damage.
+        let null = PVec::<NodeSer>::adopt_in(framework, ArenaHandle::NULL, GFP_KERNEL);
+        assert_eq!(nothing(null), Err(EINVAL));
+        assert_eq!(log_lines("").len(), 0);
 
         let newer = open::<Area<NewerSer>>(framework, "fw/node-vec");
         assert_eq!(nothing(newer), Err(EOPNOTSUPP));
