@@ -83,12 +83,12 @@ pub trait InPlaceInit<T>: Sized {
 #[macro_export]
 macro_rules! try_init {
     ($(&$this:ident in)? $t:ident $(::<$($generics:ty),* $(,)?>)? { $($fields:tt)* }) => {
-        ::pin_init::try_init!(
+        $crate::__pin_init::try_init!(
             $(&$this in)? $t $(::<$($generics),*>)? { $($fields)* }? $crate::error::Error
         )
     };
     ($($args:tt)*) => {
-        ::pin_init::try_init!($($args)*)
+        $crate::__pin_init::try_init!($($args)*)
     };
 }
 
@@ -97,11 +97,11 @@ macro_rules! try_init {
 #[macro_export]
 macro_rules! try_pin_init {
     ($(&$this:ident in)? $t:ident $(::<$($generics:ty),* $(,)?>)? { $($fields:tt)* }) => {
-        ::pin_init::try_pin_init!(
+        $crate::__pin_init::try_pin_init!(
             $(&$this in)? $t $(::<$($generics),*>)? { $($fields)* }? $crate::error::Error
         )
     };
     ($($args:tt)*) => {
-        ::pin_init::try_pin_init!($($args)*)
+        $crate::__pin_init::try_pin_init!($($args)*)
     };
 }

@@ -37,5 +37,9 @@ pub mod task_local;
 pub mod time;
 pub mod types;
 
+// For our macros, in crates that do not depend on it.
+#[doc(hidden)]
+pub use pin_init as __pin_init;
+
 #[doc(hidden)]
 pub const __LOG_PREFIX: &[u8] = b"kernel\0";
