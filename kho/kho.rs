@@ -222,8 +222,8 @@ unsafe impl CpuLocal for Kho {
         unsafe { bindings::kpreserve_pin_cpu() as usize }
     }
 
-    fn unpin(&self) {
-        // SAFETY: the caller pinned.
+    unsafe fn unpin(&self) {
+        // SAFETY: the caller pinned, it says.
         unsafe { bindings::kpreserve_unpin_cpu() }
     }
 }

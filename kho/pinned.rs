@@ -178,7 +178,8 @@ mod arch {
         }
 
         pub(super) fn end(&mut self) {
-            self.machine.unpin();
+            // SAFETY: `new` pinned; called once, when the holder is dropped.
+            unsafe { self.machine.unpin() };
         }
     }
 
@@ -213,7 +214,8 @@ mod arch {
 
         #[inline(always)]
         pub(super) fn end(&mut self) {
-            self.machine.unpin();
+            // SAFETY: `new` pinned; called once, when the holder is dropped.
+            unsafe { self.machine.unpin() };
         }
     }
 
@@ -298,7 +300,8 @@ mod thread {
     #[inline(never)]
     fn ask(machine: &dyn Machine) -> usize {
         let cpu = machine.pin();
-        machine.unpin();
+        // SAFETY: just pinned.
+        unsafe { machine.unpin() };
         CPU.set(cpu);
         cpu
     }

@@ -181,8 +181,9 @@ pub unsafe trait Handover: Sync {
 ///
 /// # Safety
 ///
-/// [`pin`](Self::pin) returns a number below [`nr_cpus`](Self::nr_cpus). From there to [`unpin`](Self::unpin), no other task's code runs that has pinned the same
-/// CPU, other than what this one interrupts or is interrupted by; and what it did before is visible.
+/// [`pin`](Self::pin) returns a number below [`nr_cpus`](Self::nr_cpus). From there to
+/// [`unpin`](Self::unpin), no other task's code runs that has pinned the same CPU, other than what this
+/// one interrupts or is interrupted by; and what it did before is visible.
 pub unsafe trait CpuLocal: Sync {
     /// Returns how many CPUs there can be; the same in each call.
     fn nr_cpus(&self) -> usize;
@@ -192,7 +193,11 @@ pub unsafe trait CpuLocal: Sync {
     fn pin(&self) -> usize;
 
     /// Ends what [`pin`](Self::pin) began.
-    fn unpin(&self);
+    ///
+    /// # Safety
+    ///
+    /// The caller pinned, and ends that once; what it did because it was pinned is over.
+    unsafe fn unpin(&self);
 }
 
 /// Everything the framework asks of a machine.

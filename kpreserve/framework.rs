@@ -221,9 +221,13 @@ impl Framework {
     /// Does what could not be done where it came up: called by the worker. Holds up nobody who
     /// opens something.
     pub fn work(&'static self) {
+        // What one has too much of may be what another one lacks.
+        for cache in self.roll.iter() {
+            let _ = cache.release_empty();
+        }
         for cache in self.roll.iter() {
             // What failed is asked for again by the next one who misses it.
-            let _ = cache.work();
+            let _ = cache.fill_reserve();
         }
     }
 

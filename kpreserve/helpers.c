@@ -7,12 +7,14 @@
 
 #include <linux/cpuhotplug.h>
 #include <linux/cpumask.h>
+#include <linux/jiffies.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/percpu.h>
 #include <linux/printk.h>
 #include <linux/reboot.h>
+#include <linux/sched/isolation.h>
 #include <linux/shrinker.h>
 #include <linux/swap.h>
 #include <linux/workqueue.h>
@@ -66,19 +68,30 @@ static void kpreserve_drain_fn(struct work_struct *work)
 
 static DEFINE_PER_CPU(struct work_struct, kpreserve_drain_work);
 
+/* Reclaim asks much more often than CPUs fill up again. */
+#define KPRESERVE_DRAIN_INTERVAL (HZ / 10)
+
+static unsigned long kpreserve_next_drain;
+
 /*
  * Lets each CPU give back what it holds, later: in reclaim nobody can wait for
  * other CPUs, nor hold off hotplug. The work of a CPU that goes away meanwhile
  * runs on another one, where it does no harm; what the CPU held is given back
- * when it is dead.
+ * when it is dead. CPUs that are to be left alone keep their few slots.
  */
 static void kpreserve_drain_all(void)
 {
+	unsigned long next_drain = READ_ONCE(kpreserve_next_drain);
 	unsigned int cpu;
 
+	if (time_before(jiffies, next_drain))
+		return;
+	/* Of several who come at once one is enough, but two do no harm. */
+	WRITE_ONCE(kpreserve_next_drain, jiffies + KPRESERVE_DRAIN_INTERVAL);
 	for_each_online_cpu(cpu)
-		queue_work_on(cpu, system_percpu_wq,
-			      per_cpu_ptr(&kpreserve_drain_work, cpu));
+		if (!cpu_is_isolated(cpu))
+			queue_work_on(cpu, system_percpu_wq,
+				      per_cpu_ptr(&kpreserve_drain_work, cpu));
 }
 
 static unsigned long kpreserve_shrinker_count(struct shrinker *shrinker,
@@ -130,6 +143,7 @@ static void kpreserve_watch_memory(void)
 	}
 	err = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "kpreserve:dead",
 					NULL, kpreserve_cpu_dead);
+	WRITE_ONCE(kpreserve_next_drain, jiffies);
 	if (err < 0)
 		pr_warn("kpreserve: what a CPU holds stays there when it goes offline: %d\n",
 			err);

@@ -4,6 +4,7 @@
 
 use kernel::alloc::Flags;
 use kernel::prelude::*;
+use kernel::processor::cpu_relax;
 use kernel::sync::atomic::Relaxed;
 
 use kpreserve_kho::context;
@@ -13,6 +14,7 @@ use crate::bulk::FreeWord;
 use crate::owner::Vacant;
 use crate::raw::RawCache;
 use crate::run::{
+    Dying,
     RunRef,
     RunUse, //
 };
@@ -27,12 +29,46 @@ use crate::words::{
     Words, //
 };
 
-/// How often who cannot sleep looks into as many more, before the reserve is opened.
-const NR_ROUNDS_ATOMIC: u32 = 2;
+/// How many stretches of a search, and how many searches for what was passed by, who cannot sleep
+/// waits for.
+const NR_STRETCHES_ATOMIC: u32 = 3;
+const NR_ROUNDS_LAST: u32 = 64;
 
-/// How many slabs are looked into before the CPU is let go for a moment: an inherited slab that turns
-/// out to be full costs a few instructions a slot.
+/// How many slabs, and how many runs, are looked into before the CPU is let go for a moment: an
+/// inherited slab that turns out to be full costs a few instructions a slot.
 const NR_LOOKS_MAX: u32 = 32;
+const NR_RUNS_MAX: u32 = 256;
+
+/// A search for free slots: once through all runs, in stretches.
+pub(crate) struct Search {
+    /// The next run to look into; `None` before the first.
+    place: Option<u32>,
+    nr_runs_left: u32,
+    nr_looks_left: u32,
+    nr_runs_of_stretch: u32,
+    /// Somebody else had a run or a slab just then, which may have free slots.
+    passed_by: bool,
+}
+
+impl Search {
+    fn new() -> Self {
+        Self {
+            place: None,
+            nr_runs_left: 0,
+            nr_looks_left: NR_LOOKS_MAX,
+            nr_runs_of_stretch: NR_RUNS_MAX,
+            passed_by: false,
+        }
+    }
+
+    /// Returns whether there is more to look into; then the next stretch begins.
+    fn goes_on(&mut self) -> bool {
+        let is_cut = self.nr_looks_left == 0 || self.nr_runs_of_stretch == 0;
+        self.nr_looks_left = NR_LOOKS_MAX;
+        self.nr_runs_of_stretch = NR_RUNS_MAX;
+        is_cut && self.nr_runs_left > 0
+    }
+}
 
 impl RawCache {
     /// Takes a slot: zeros, and free to the next kernel until it is published.
@@ -74,113 +110,169 @@ impl RawCache {
     #[inline(never)]
     pub(crate) fn alloc_slot_slow(&'static self, flags: Flags) -> Result<Vacant> {
         let can_sleep = context::may_grow(flags);
-        let mut nr_rounds = 0;
+        let nr_stretches = if can_sleep {
+            u32::MAX
+        } else {
+            NR_STRETCHES_ATOMIC
+        };
         loop {
             let nr_runs_added = self.fixed.nr_runs_added.load_acquire();
-            let mut nr_looks = NR_LOOKS_MAX;
-            let grown = if let Some(free) = self.take_slot(&mut nr_looks) {
-                if !self.is_untouched(&free) {
-                    // It stays taken: one less each time.
-                    continue;
-                }
+            if let Some(free) = self.take_slot(&mut Search::new(), nr_stretches) {
                 return Ok(Vacant::new(free, self));
-            } else if nr_looks == 0 && (can_sleep || nr_rounds < NR_ROUNDS_ATOMIC) {
-                // What was full is noted, so the search goes on behind it.
-                nr_rounds = nr_rounds.saturating_add(1);
-                continue;
-            } else if can_sleep {
+            }
+            let grown = if can_sleep {
                 self.grow(nr_runs_added)
             } else {
                 self.want_reserve();
                 Err(ENOMEM)
             };
-            if let Err(error) = grown {
-                if self.open_reserve() {
-                    continue;
-                }
-                // Somebody else may have, after the search above.
-                let is_new = self.fixed.nr_runs_added.load_acquire() != nr_runs_added;
-                if !is_new || nr_rounds >= NR_ROUNDS_ATOMIC {
-                    return Err(error);
-                }
-                nr_rounds = nr_rounds.saturating_add(1);
+            let Err(error) = grown else {
+                continue;
+            };
+            if !self.open_reserve() {
+                return self.take_last(error);
             }
         }
     }
 
-    /// Takes a slot from what is there. `nr_looks` slabs may be looked into; if none are left over,
-    /// there may be more.
-    fn take_slot(&self, nr_looks: &mut u32) -> Option<FreeSlot> {
-        match self.cpus().enter(self.machine()) {
-            Some(mut here) => match here.sheaf().pop_any() {
-                Some(free) => Some(free),
-                None => self.refill(here.sheaf(), nr_looks),
-            },
-            None => self.take_nested(nr_looks),
+    /// Takes a slot when there is nothing left to grow by: what others opened, let go of or gave back
+    /// since the search.
+    ///
+    /// # Errors
+    ///
+    /// `error`, if there is nothing.
+    fn take_last(&'static self, error: Error) -> Result<Vacant> {
+        for _ in 0..NR_ROUNDS_LAST {
+            let mut search = Search::new();
+            if let Some(free) = self.take_slot(&mut search, NR_STRETCHES_ATOMIC) {
+                return Ok(Vacant::new(free, self));
+            }
+            // Others hold what was passed by for a moment only; but this may be an interrupt of theirs.
+            if !self.open_reserve() && !search.passed_by {
+                break;
+            }
+            cpu_relax();
         }
+        Err(error)
+    }
+
+    /// Takes a slot from what is there.
+    fn take_slot(&self, search: &mut Search, nr_stretches: u32) -> Option<FreeSlot> {
+        for _ in 0..nr_stretches {
+            let taken = match self.cpus().enter(self.machine()) {
+                Some(mut here) => match here.sheaf().pop_any() {
+                    Some(free) => Some(free),
+                    None => self.refill(here.sheaf(), search),
+                },
+                None => self.take_nested(search),
+            };
+            match taken {
+                Some(free) if self.is_untouched(&free) => return Some(free),
+                // It stays taken: one less each time.
+                Some(_) => {}
+                None if search.goes_on() => {}
+                None => return None,
+            }
+        }
+        None
     }
 
     /// Takes up to `nr_max` slots of one word from what is there; `None` if there are none, or too many
     /// slabs had to be looked into.
     pub(crate) fn take_word(&self, nr_max: usize) -> Option<FreeWord<'_>> {
-        self.find(&mut { NR_LOOKS_MAX }, nr_max, |slab, taken| {
+        self.find(&mut Search::new(), nr_max, |slab, taken| {
             Some(FreeWord::new(self, slab.base(), taken))
         })
     }
 
-    fn refill(&self, sheaf: &mut Sheaf, nr_looks: &mut u32) -> Option<FreeSlot> {
-        self.find(nr_looks, usize::MAX, |slab, mut taken| {
+    /// Takes no more than there is room for: what is given back again others may have missed meanwhile.
+    fn refill(&self, sheaf: &mut Sheaf, search: &mut Search) -> Option<FreeSlot> {
+        let nr_max = match sheaf.room() {
+            // A whole word takes one exchange, without a loop.
+            room if self.geometry().nr_slots() as usize <= room => usize::MAX,
+            room => room,
+        };
+        self.find(search, nr_max, |slab, mut taken| {
             sheaf.fill(slab, &mut taken);
             self.give_taken(slab, taken);
             sheaf.pop()
         })
     }
 
-    /// In an interrupt of somebody who works on the sheaf: one slot, the rest of its word goes back
-    /// at once.
+    /// In an interrupt of somebody who works on the sheaf: one slot.
     #[cold]
-    fn take_nested(&self, nr_looks: &mut u32) -> Option<FreeSlot> {
-        self.find(nr_looks, usize::MAX, |slab, mut taken| {
-            let slot = taken.pop()?;
-            self.give_taken(slab, taken);
-            slab.free_slot(slot)
-        })
+    fn take_nested(&self, search: &mut Search) -> Option<FreeSlot> {
+        self.find(search, 1, |slab, mut taken| slab.free_slot(taken.pop()?))
     }
 
-    /// Finds free slots, in the first run that has some.
+    /// Finds free slots, in the first run that has some; goes on where the last stretch of the search
+    /// ended.
     fn find<R>(
         &self,
-        nr_looks: &mut u32,
+        search: &mut Search,
         nr_max: usize,
         mut found: impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
         let nr_places = self.fixed.directory.nr_places();
-        let from = self.fixed.cursor.load_relaxed().min(nr_places);
-        for place in Iterator::chain(from..nr_places, 0..from) {
-            let Some(Ok(Some(run))) = self.fixed.directory.get(place).map(|run| {
-                if run.is(RunUse::Live) {
-                    run.get(place, false)
-                } else {
-                    Ok(None)
-                }
-            }) else {
-                continue;
-            };
-            let slots = self.find_in(&run, nr_looks, nr_max, &mut found);
-            if slots.is_some() || *nr_looks == 0 {
-                if place != from {
+        let cursor = self.fixed.cursor.load_relaxed();
+        let mut place = match search.place {
+            Some(place) => place,
+            None => {
+                search.nr_runs_left = nr_places;
+                cursor
+            }
+        };
+        while search.nr_runs_left > 0 && search.nr_runs_of_stretch > 0 {
+            if place >= nr_places {
+                place = 0;
+            }
+            // Again, if the stretch ends in it: what was full is noted by then.
+            search.place = Some(place);
+            let slots = self.find_at(place, search, nr_max, &mut found);
+            if slots.is_some() {
+                if place != cursor {
                     self.fixed.cursor.store(place, Relaxed);
                 }
                 return slots;
             }
+            if search.nr_looks_left == 0 {
+                return None;
+            }
+            place += 1;
+            search.place = Some(place);
+            search.nr_runs_left -= 1;
+            search.nr_runs_of_stretch -= 1;
         }
         None
+    }
+
+    fn find_at<R>(
+        &self,
+        place: u32,
+        search: &mut Search,
+        nr_max: usize,
+        found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
+    ) -> Option<R> {
+        let state = self.fixed.directory.get(place)?;
+        if state.is(RunUse::Dying) {
+            search.passed_by = true;
+        }
+        if !state.is(RunUse::Live) {
+            return None;
+        }
+        match state.get(place, false) {
+            Ok(run) => self.find_in(&run?, search, nr_max, found),
+            Err(Dying) => {
+                search.passed_by = true;
+                None
+            }
+        }
     }
 
     fn find_in<R>(
         &self,
         run: &RunRef<'_>,
-        nr_looks: &mut u32,
+        search: &mut Search,
         nr_max: usize,
         found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
@@ -205,8 +297,14 @@ impl RawCache {
                 open &= !(1 << bit);
                 let index = word * 64 + bit;
                 let slab = run.slab(index, self.geometry())?;
-                *nr_looks = nr_looks.checked_sub(1)?;
+                search.nr_looks_left = search.nr_looks_left.checked_sub(1)?;
                 if !self.prepare(&slab) {
+                    if self.is_quarantined(&slab) {
+                        // Who gave back just then may have taken the note away.
+                        words::set(&slab.full(), slab.index());
+                    } else {
+                        search.passed_by = true;
+                    }
                     continue;
                 }
                 if let Some(taken) = take_any(&slab, nr_max) {

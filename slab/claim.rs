@@ -132,8 +132,11 @@ impl RawCache {
         // be taken for one that was there before. In a quarantined slab the next kernel may find
         // the object.
         if self.touch(&slab).is_ok() {
+            // An object of an earlier one may have stood here.
             if incoming {
                 words::set(&slab.incoming(), slot);
+            } else {
+                words::clear(&slab.incoming(), slot);
             }
             words::set(&slab.unclaimed(), slot);
         }

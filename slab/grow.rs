@@ -48,8 +48,8 @@ const EMPTY_DIVISOR: usize = 4;
 const NR_PAGES_KEPT_MIN: usize = 16;
 
 impl RawCache {
-    /// Adds a run. May sleep. Returns without doing so if another was added since the caller saw
-    /// `nr_runs_added`.
+    /// Adds a run, or takes back one that was condemned. May sleep. Returns without doing so if
+    /// another was added since the caller saw `nr_runs_added`.
     ///
     /// # Errors
     ///
@@ -59,6 +59,9 @@ impl RawCache {
         let pass = self.ledger().gate().enter()?;
         let mut ground = self.ground.lock();
         if self.fixed.nr_runs_added.load_acquire() != nr_runs_added {
+            return Ok(());
+        }
+        if self.use_one(RunUse::Condemned) {
             return Ok(());
         }
         self.add_run(&pass, &mut ground, RunUse::Live)?;
@@ -122,32 +125,37 @@ impl RawCache {
     /// one. From any context.
     #[cold]
     pub(crate) fn open_reserve(&self) -> bool {
-        let has_reserve = self.fixed.nr_reserved.load_acquire() != 0;
-        for place in 0..self.fixed.directory.nr_places() {
-            let Some(run) = self.fixed.directory.get(place) else {
-                break;
-            };
-            if run.is(RunUse::Condemned) && run.transit(RunUse::Condemned, RunUse::Live) {
-                self.use_first(place);
-                return true;
-            }
-            if has_reserve && run.is(RunUse::Reserve) && run.transit(RunUse::Reserve, RunUse::Live)
-            {
-                self.fixed.nr_reserved.fetch_sub(1, Full);
-                self.use_first(place);
-                self.machine().kick_worker();
-                return true;
-            }
+        if self.use_one(RunUse::Condemned) {
+            return true;
         }
-        false
+        let opened = self.fixed.nr_reserved.load_acquire() != 0 && self.use_one(RunUse::Reserve);
+        if opened {
+            self.fixed.nr_reserved.fetch_sub(1, Full);
+            self.machine().kick_worker();
+        }
+        opened
     }
 
-    fn use_first(&self, place: u32) {
+    /// Takes a run into use that is in the state `from`; returns whether there was one.
+    fn use_one(&self, from: RunUse) -> bool {
+        let Some(place) = self.move_one(from, RunUse::Live) else {
+            return false;
+        };
         self.fixed.nr_runs_added.fetch_add(1, Full);
         self.fixed.cursor.store(place, Relaxed);
+        true
     }
 
-    /// Keeps `nr_runs` runs in reserve for those who cannot sleep, and fills it up. May sleep.
+    /// Moves a run from one state to another; returns its place, `None` if there is none.
+    fn move_one(&self, from: RunUse, to: RunUse) -> Option<u32> {
+        (0..self.fixed.directory.nr_places()).find(|&place| {
+            let run = self.fixed.directory.get(place);
+            run.is_some_and(|run| run.is(from) && run.transit(from, to))
+        })
+    }
+
+    /// Keeps `nr_runs` runs in reserve for those who cannot sleep: fills it up, or has the worker
+    /// give back what is too much. May sleep.
     ///
     /// A cache has none until this is called, or somebody has allocated without GFP_KERNEL and
     /// found nothing; then it is one run.
@@ -157,10 +165,40 @@ impl RawCache {
     /// EBUSY while the framework is frozen, ENOMEM; the worker tries again when it is next asked.
     pub fn set_reserve(&self, nr_runs: u32) -> Result {
         self.fixed.nr_reserved_wanted.store(nr_runs, Relaxed);
-        self.refill_reserve()
+        if self.shed_reserve() {
+            self.machine().kick_worker();
+        }
+        self.fill_reserve()
     }
 
-    fn refill_reserve(&self) -> Result {
+    /// Condemns reserved runs that are too many; returns whether there were any.
+    fn shed_reserve(&self) -> bool {
+        let mut has_shed = false;
+        for place in (0..self.fixed.directory.nr_places()).rev() {
+            let nr_wanted = self.fixed.nr_reserved_wanted.load_relaxed();
+            if self.fixed.nr_reserved.load_acquire() <= nr_wanted {
+                break;
+            }
+            let Some(run) = self.fixed.directory.get(place) else {
+                continue;
+            };
+            let _pinned = Pinned::new(self.machine());
+            // Nobody has taken anything from it, so it is empty; but some task may look into it.
+            if run.condemn(RunUse::Reserve, || true) {
+                self.fixed.nr_reserved.fetch_sub(1, Full);
+                has_shed = true;
+            }
+        }
+        has_shed
+    }
+
+    /// The part of [`work`](Self::work) that allocates: fills the reserve. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY while the framework is frozen, ENOMEM.
+    pub fn fill_reserve(&self) -> Result {
+        self.keep_as_reserve();
         while self.fixed.nr_reserved.load_acquire() < self.fixed.nr_reserved_wanted.load_relaxed() {
             let pass = self.ledger().gate().enter()?;
             let mut ground = self.ground.lock();
@@ -174,17 +212,41 @@ impl RawCache {
         Ok(())
     }
 
-    /// What the framework's worker does for a cache: fills the reserve, gives empty runs back. May
-    /// sleep.
+    /// What the framework's worker does for a cache: fills the reserve, of empty runs first, and gives
+    /// the others back. May sleep.
     ///
     /// # Errors
     ///
     /// EBUSY while the framework is frozen, ENOMEM if the reserve could not be filled.
     pub fn work(&self) -> Result {
-        let filled = self.refill_reserve();
+        let released = self.release_empty();
+        self.fill_reserve().and(released)
+    }
+
+    /// The part of [`work`](Self::work) that gives back. Whoever works for several caches does this for
+    /// all of them before [`fill_reserve`](Self::fill_reserve): what one of them lacks another may have too
+    /// much of. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY while the framework is frozen.
+    pub fn release_empty(&self) -> Result {
         self.condemn_excess();
-        let released = self.release_condemned();
-        filled.and(released)
+        self.shed_reserve();
+        self.keep_as_reserve();
+        self.release_condemned()
+    }
+
+    /// Puts condemned runs in reserve as far as it lacks any.
+    fn keep_as_reserve(&self) {
+        while self.fixed.nr_reserved.load_acquire() < self.fixed.nr_reserved_wanted.load_relaxed() {
+            // As in `fill_reserve`.
+            self.fixed.nr_reserved.fetch_add(1, Full);
+            if self.move_one(RunUse::Condemned, RunUse::Reserve).is_none() {
+                self.fixed.nr_reserved.fetch_sub(1, Full);
+                break;
+            }
+        }
     }
 
     /// Counts the pages of empty runs, the reserve not included. Slots that a CPU holds are in use
@@ -241,7 +303,7 @@ impl RawCache {
             _ => return false,
         }
         let _pinned = Pinned::new(self.machine());
-        run.condemn(|| {
+        run.condemn(RunUse::Live, || {
             // SAFETY: the place is `Dying`, so nobody empties it.
             let held = unsafe { run.look(place) };
             is_empty(&held, self.geometry())
@@ -254,8 +316,11 @@ impl RawCache {
         let NrPages { used, empty } = self.nr_pages();
         let nr_pages_allowed = (used / EMPTY_DIVISOR).max(NR_PAGES_KEPT_MIN);
         if empty > nr_pages_allowed {
-            // Not more than that, or a small cache would lose all at once.
-            self.condemn_runs(empty - nr_pages_allowed / 2, |(here, left)| here <= left);
+            // Not more than that, or a small cache would lose all at once; but a run that alone is
+            // more than may be kept goes whole.
+            self.condemn_runs(empty - nr_pages_allowed / 2, |(here, left)| {
+                here <= left || here > nr_pages_allowed
+            });
         }
     }
 

@@ -8,11 +8,13 @@
 //!   Reserve   no                  yes (empty)     grown by the worker
 //!   Live      yes                 yes             grown, inherited, or out of the reserve
 //!   Dying     no                  they wait       somebody looks whether it is empty
-//!   Condemned no                  no              it was empty; the worker gives it back
+//!   Condemned no                  no              it was empty; the worker gives it back, or keeps
+//!                                                 it in reserve; who finds nothing else takes it
 //! ```
 //!
-//! Whoever looks into a run holds a [`RunRef`]; a run is condemned only while nobody does. Owners of a slot need none: a run with an owner is not empty. The words of a place are
-//! kept when its run goes, so that an owner whose slot has just become free may still finish.
+//! Whoever looks into a run holds a [`RunRef`]; a run is condemned only while nobody does. Owners of
+//! a slot need none: a run with an owner is not empty. The words of a place are kept when its run
+//! goes, so that an owner whose slot has just become free may still finish.
 
 use core::ptr::NonNull;
 
@@ -114,22 +116,19 @@ impl RunState {
         self.state.cmpxchg(from as u32, to as u32, Full).is_ok()
     }
 
-    /// Takes the run out of use if `is_empty` says that it may go; returns whether it did.
+    /// Takes the run, which is `Live` or in `Reserve` as `from` says, out of use if `is_empty` says
+    /// that it may go; returns whether it did.
     ///
     /// The caller is pinned, as tasks spin while the place is `Dying`. From any context.
-    pub(crate) fn condemn(&self, is_empty: impl FnOnce() -> bool) -> bool {
-        if !self.transit(RunUse::Live, RunUse::Dying) {
+    pub(crate) fn condemn(&self, from: RunUse, is_empty: impl FnOnce() -> bool) -> bool {
+        if !self.transit(from, RunUse::Dying) {
             return false;
         }
         // Whoever takes a reference from here on lets go of it again; whoever took one before
         // is counted, and may still take slots. So first there must be none, and what is empty
         // then stays empty.
         let goes = self.nr_refs.load_acquire() == 0 && is_empty();
-        let next = if goes {
-            RunUse::Condemned
-        } else {
-            RunUse::Live
-        };
+        let next = if goes { RunUse::Condemned } else { from };
         self.transit(RunUse::Dying, next);
         goes
     }

@@ -94,12 +94,17 @@ impl Row {
         Ok(())
     }
 
+    /// Returns how many slots it has room for when it is empty.
+    fn room(&self) -> usize {
+        // SAFETY: both are in one allocation, `limit` not before `bottom`.
+        let room = unsafe { self.limit.offset_from(self.bottom) };
+        usize::try_from(room).unwrap_or(0)
+    }
+
     /// Moves slots of a word into an empty row, so that the one with the lowest address comes out
     /// first. `first` is the word's first one, which need not be free.
     fn fill(&mut self, first: &FreeSlot, stride_bytes: usize, taken: &mut Taken) {
-        // SAFETY: both are in one allocation, `limit` not before `bottom`.
-        let room = unsafe { self.limit.offset_from(self.bottom) };
-        let nr = (taken.len() as usize).min(usize::try_from(room).unwrap_or(0));
+        let nr = (taken.len() as usize).min(self.room());
         for at in (0..nr).rev() {
             // There are as many.
             let bit = taken.pop_bit().unwrap_or(0) as usize;
@@ -157,6 +162,12 @@ impl Sheaf {
             return true;
         }
         false
+    }
+
+    /// Returns how many slots both rows have room for together, being empty.
+    pub(crate) fn room(&self) -> usize {
+        let rows = [&self.main, &self.spare];
+        rows.into_iter().map(Row::room).sum()
     }
 
     /// Fills both rows, which have to be empty, with slots of a slab; what is left over stays in

@@ -25,7 +25,10 @@ use kernel::sync::atomic::{
 
 use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::refusal::Relation;
-use kpreserve_kho::Refusal;
+use kpreserve_kho::{
+    Pinned,
+    Refusal, //
+};
 
 use crate::abi::{
     SlabSer,
@@ -60,25 +63,25 @@ pub(crate) enum Touched {
 
 /// A locked slab; what is given back is its state.
 struct Locked<'a> {
-    cache: &'a RawCache,
     meta: &'a Atomic<u64>,
     state: u64,
     epoch: u32,
+    /// Dropped last.
+    _pinned: Pinned<'a>,
 }
 
 impl<'a> Locked<'a> {
     /// Locks a slab that was `seen`; `None` if it is not like that any more.
     fn try_new(cache: &'a RawCache, meta: &'a Atomic<u64>, seen: u64) -> Option<Self> {
-        cache.machine().pin();
+        let pinned = Pinned::new(cache.machine());
         if seen & LOCKED != 0 || meta.cmpxchg(seen, seen | LOCKED, Full).is_err() {
-            cache.machine().unpin();
             return None;
         }
         Some(Self {
-            cache,
             meta,
             state: seen & STATE_MASK,
             epoch: (seen >> EPOCH_SHIFT) as u32,
+            _pinned: pinned,
         })
     }
 }
@@ -99,7 +102,6 @@ impl Drop for Locked<'_> {
                 Err(other) => seen = other,
             }
         }
-        self.cache.machine().unpin();
     }
 }
 

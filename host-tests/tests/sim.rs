@@ -295,8 +295,10 @@ fn a_pinned_thread_has_its_cpu_for_itself() {
                     let before = inside.fetch_or(bit, std::sync::atomic::Ordering::SeqCst);
                     assert_eq!(before & bit, 0);
                     inside.fetch_and(!bit, std::sync::atomic::Ordering::SeqCst);
-                    machine.unpin();
-                    machine.unpin();
+                    for _ in 0..2 {
+                        // SAFETY: pinned twice.
+                        unsafe { machine.unpin() };
+                    }
                 }
             });
         }

@@ -140,7 +140,7 @@ unsafe impl CpuLocal for BenchMachine {
     }
 
     #[inline]
-    fn unpin(&self) {}
+    unsafe fn unpin(&self) {}
 }
 
 impl Machine for BenchMachine {

@@ -54,6 +54,7 @@ fn condemn_against_refill() {
     });
     shrinker();
     drop(phase);
+    assert!(slot.is_ok(), "ENOMEM beside free slots");
     finish(world, slot.into_iter().collect());
 }
 

@@ -144,7 +144,7 @@ unsafe impl CpuLocal for SimMachine {
         cpu
     }
 
-    fn unpin(&self) {
+    unsafe fn unpin(&self) {
         #[cfg(models)]
         kernel::models::step();
         context::leave_atomic();
