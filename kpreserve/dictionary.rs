@@ -2,10 +2,9 @@
 
 //! Names, and what they stand for: a hash table in areas.
 //!
-//! Strings lie in one area, entries in another, and a third is an open-addressed hash table of
-//! entry numbers (linear probing, a power of two of buckets). An entry is whole before a bucket
-//! refers to it, and a bucket is one 64-bit word, so a cut at any instruction leaves the old state
-//! or the new one.
+//! Strings lie in one area, entries in another, and a third is a hash table of entry numbers
+//! ([`Buckets`]). An entry is whole before a bucket refers to it, and a bucket is one 64-bit word, so
+//! a cut at any instruction leaves the old state or the new one.
 
 use core::ffi::CStr;
 
@@ -16,9 +15,7 @@ use kernel::sync::barrier::{
 };
 use kpreserve_kho::{
     hash::fnv1a,
-    refusal::Relation,
     validate::{
-        expect,
         expect_at_most,
         expect_equal, //
     },
@@ -26,7 +23,10 @@ use kpreserve_kho::{
     Refusal,
     SharedU64, //
 };
-use kpreserve_vmalloc::PVec;
+use kpreserve_vmalloc::{
+    Buckets,
+    PVec, //
+};
 
 use crate::abi::{
     EntrySer,
@@ -40,14 +40,8 @@ pub(crate) const NAME_LEN_MAX: usize = 255;
 /// Names that begin so belong to the framework.
 const RESERVED_PREFIX: u8 = b'.';
 
-/// A bucket that was used and may be passed over.
-const TOMBSTONE: u64 = u64::MAX;
-
 /// How many free entries are asked whether they know a string already.
 const NR_FREE_LOOKED_AT: usize = 16;
-
-/// Buckets of a new table.
-const NR_BUCKETS_MIN: usize = 64;
 
 /// What a user may call something.
 ///
@@ -78,13 +72,14 @@ pub(crate) struct Dictionary {
     head: &'static RootHeadSer,
     entries: PVec<EntrySer>,
     strings: PVec<u8>,
-    buckets: PVec<SharedU64>,
+    buckets: Buckets,
 }
 
 /// A name that was found.
 #[derive(Clone, Copy)]
 pub(crate) struct Found {
     pub(crate) entry: EntrySer,
+    index: u32,
     bucket: usize,
 }
 
@@ -100,25 +95,10 @@ impl Dictionary {
         head: &'static RootHeadSer,
         entries: PVec<EntrySer>,
         strings: PVec<u8>,
-        mut buckets: PVec<SharedU64>,
+        buckets: PVec<SharedU64>,
     ) -> Result<Self> {
-        let nr_buckets = buckets.len();
         // Not by the counter of names, which a cut may leave one too low.
-        if nr_buckets == 0 && entries.is_empty() {
-            // New: the buckets are published all at once.
-            grow_buckets(pass, &mut buckets, NR_BUCKETS_MIN)?;
-        } else {
-            expect(
-                "dictionary",
-                "nr_buckets",
-                head.self_phys,
-                nr_buckets as u64,
-                NR_BUCKETS_MIN as u64,
-                Relation::MultipleOf,
-                nr_buckets >= NR_BUCKETS_MIN && nr_buckets.is_power_of_two(),
-            )
-            .map_err(Refusal::report)?;
-        }
+        let buckets = Buckets::open(pass, "dictionary", buckets, entries.len())?;
         Ok(Self {
             head,
             entries,
@@ -140,27 +120,19 @@ impl Dictionary {
     /// its own.
     pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
         let hash = fnv1a(0, name);
-        let mut refused = None;
-        for bucket in self.probe(hash) {
-            let word = self.word(bucket);
-            if word == 0 {
-                break;
-            }
-            if word == TOMBSTONE {
-                continue;
-            }
-            let entry = match self.entry(bucket, word) {
-                Ok(entry) => entry,
-                Err(refusal) => {
-                    refused = Some(refusal);
-                    continue;
-                }
+        let hit = self.buckets.find(hash, self.entries.len(), |index| {
+            let Some(entry) = self.entry(index)? else {
+                return Ok(None);
             };
-            if entry.hash == hash && self.string_is(entry.name_offset, entry.name_len, name) {
-                return Ok(Some(Found { entry, bucket }));
-            }
-        }
-        refused.map_or(Ok(None), Err)
+            let is_it =
+                entry.hash == hash && self.string_is(entry.name_offset, entry.name_len, name);
+            Ok(is_it.then_some(entry))
+        })?;
+        Ok(hit.map(|hit| Found {
+            entry: hit.what,
+            index: hit.index,
+            bucket: hit.bucket,
+        }))
     }
 
     /// Returns whether the compatible string of an entry is `compatible`.
@@ -177,7 +149,7 @@ impl Dictionary {
     /// Each name has an entry of its own, so entries bound the names. The counter of names does
     /// not: a cut may leave it one off.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.entries.len().saturating_add(1) > self.buckets.len() / 2
+        self.buckets.is_crowded(self.entries.len())
     }
 
     /// Gives a meaning to a name. If the name is there already, the old meaning is replaced, in one
@@ -192,7 +164,7 @@ impl Dictionary {
         let hash = fnv1a(0, name);
         let bucket = match &old {
             Some(found) => found.bucket,
-            None => self.free_bucket(hash).ok_or(ENOMEM)?,
+            None => self.buckets.vacant(hash).ok_or(ENOMEM)?,
         };
         let mut entry = EntrySer {
             hash,
@@ -222,12 +194,10 @@ impl Dictionary {
         let index = self.free_entry(pass)?;
         entry.check = entry.checksum(self.head.root_id, index);
         *self.entries.get_mut(index as usize).ok_or(EINVAL)? = entry;
-        // The entry is whole; this store publishes it.
-        let word = self.buckets.get(bucket).ok_or(EINVAL)?;
-        let before = word.load();
-        word.store(u64::from(index) + 1);
+        // The entry is whole; this publishes it.
+        self.buckets.set(bucket, hash, index)?;
         match old {
-            Some(_) => self.put_free_entry(before),
+            Some(found) => self.put_free_entry(found.index),
             None => {
                 self.head.nr_names.fetch_add(1);
             }
@@ -237,19 +207,15 @@ impl Dictionary {
 
     /// Takes a name out.
     pub(crate) fn remove(&mut self, _pass: &GatePass<'_>, found: Found) {
-        if let Some(word) = self.buckets.get(found.bucket) {
-            let before = word.load();
-            word.store(TOMBSTONE);
-            self.sweep(found.bucket);
-            // A cut may have left the counter one too low.
-            let nr_names = self.nr_names().saturating_sub(1);
-            self.head.nr_names.store(nr_names);
-            self.put_free_entry(before);
-        }
+        self.buckets.clear(found.bucket);
+        // A cut may have left the counter one too low.
+        let nr_names = self.nr_names().saturating_sub(1);
+        self.head.nr_names.store(nr_names);
+        self.put_free_entry(found.index);
     }
 
-    /// Fills `buckets`, which is twice as large, with all names, and returns the table that it
-    /// replaces. `publish` is called when the new table is whole.
+    /// Fills `buckets`, the idle table, with all names, and returns the table that it replaces.
+    /// `publish` is called when the new table is whole.
     ///
     /// # Errors
     ///
@@ -257,76 +223,29 @@ impl Dictionary {
     pub(crate) fn rebuild(
         &mut self,
         pass: &GatePass<'_>,
-        mut buckets: PVec<SharedU64>,
+        buckets: PVec<SharedU64>,
         publish: impl FnOnce(),
     ) -> Result<PVec<SharedU64>> {
-        let nr_buckets = self.buckets.len().checked_mul(2).ok_or(ENOMEM)?;
-        grow_buckets(pass, &mut buckets, nr_buckets)?;
-        for bucket in 0..self.buckets.len() {
-            let word = self.word(bucket);
-            if word == 0 || word == TOMBSTONE {
-                continue;
-            }
-            // What is damaged is carried on, as near to its place as can be told.
-            let hash = self
-                .entry(bucket, word)
-                .map_or(bucket as u64, |entry| entry.hash);
-            let free = probe(hash, buckets.len())
-                .find(|&at| buckets.get(at).is_some_and(|word| word.load() == 0));
-            buckets.get(free.ok_or(EINVAL)?).ok_or(EINVAL)?.store(word);
-        }
+        let buckets = self.buckets.rebuild(pass, buckets, self.entries.len())?;
         publish();
-        Ok(core::mem::replace(&mut self.buckets, buckets))
+        Ok(core::mem::replace(&mut self.buckets, buckets).into_words())
     }
 
-    /// Empties the tombstones up to `bucket`, if no chain of probes goes on behind them; each by one
-    /// store, after which the table is as good as before.
-    fn sweep(&self, bucket: usize) {
-        let mask = self.buckets.len().saturating_sub(1);
-        let mut at = bucket;
-        if self.word(at.wrapping_add(1) & mask) != 0 {
-            return;
-        }
-        for _ in 0..self.buckets.len() {
-            match self.buckets.get(at) {
-                Some(word) if word.load() == TOMBSTONE => word.store(0),
-                _ => return,
-            }
-            at = at.wrapping_sub(1) & mask;
-        }
-    }
-
-    fn probe(&self, hash: u64) -> impl Iterator<Item = usize> {
-        probe(hash, self.buckets.len())
-    }
-
-    fn word(&self, bucket: usize) -> u64 {
-        self.buckets.get(bucket).map_or(0, SharedU64::load)
-    }
-
-    fn free_bucket(&self, hash: u64) -> Option<usize> {
-        self.probe(hash)
-            .find(|&bucket| matches!(self.word(bucket), 0 | TOMBSTONE))
-    }
-
-    /// Returns the entry that a bucket refers to, checked.
-    fn entry(&self, bucket: usize, word: u64) -> Result<EntrySer, Refusal> {
+    /// Returns an entry, checked; `None` if there is no such entry.
+    fn entry(&self, index: u32) -> Result<Option<EntrySer>, Refusal> {
         const S: &str = "EntrySer";
-        let at = bucket as u64;
-        expect_at_most("dictionary", "bucket", at, word, self.entries.len() as u64)?;
-        let index = word.saturating_sub(1);
         let Some(entry) = self.entries.get(index as usize).copied() else {
-            expect_at_most("dictionary", "bucket", at, word, self.entries.len() as u64)?;
-            return Ok(EntrySer::FREE);
+            return Ok(None);
         };
-        let check = entry.checksum(self.head.root_id, index as u32);
-        expect_equal(S, "check", index, entry.check, check)?;
+        let at = u64::from(index);
+        let check = entry.checksum(self.head.root_id, index);
+        expect_equal(S, "check", at, entry.check, check)?;
         let nr_bytes = self.strings.len() as u64;
         let name_end = u64::from(entry.name_offset) + u64::from(entry.name_len);
-        expect_at_most(S, "name_offset", index, name_end, nr_bytes)?;
+        expect_at_most(S, "name_offset", at, name_end, nr_bytes)?;
         let compatible_end = u64::from(entry.compatible_offset) + u64::from(entry.compatible_len);
-        expect_at_most(S, "compatible_offset", index, compatible_end, nr_bytes)?;
-        Ok(entry)
+        expect_at_most(S, "compatible_offset", at, compatible_end, nr_bytes)?;
+        Ok(Some(entry))
     }
 
     fn string_is(&self, offset: u32, len: u16, expected: &[u8]) -> bool {
@@ -387,10 +306,7 @@ impl Dictionary {
         Ok(index)
     }
 
-    fn put_free_entry(&mut self, word: u64) {
-        let Some(index) = word.checked_sub(1) else {
-            return;
-        };
+    fn put_free_entry(&mut self, index: u32) {
         // No byte may change while a bucket still refers to the entry.
         smp_mb(Write);
         let next_free = self.head.free_entry.load() as u32;
@@ -404,19 +320,9 @@ impl Dictionary {
                 compatible_len: entry.compatible_len,
                 ..EntrySer::FREE
             };
-            self.head.free_entry.store(word);
+            self.head.free_entry.store(u64::from(index) + 1);
         }
     }
-}
-
-fn probe(hash: u64, nr_buckets: usize) -> impl Iterator<Item = usize> {
-    let mask = nr_buckets.saturating_sub(1);
-    (0..nr_buckets).map(move |step| (hash as usize).wrapping_add(step) & mask)
-}
-
-fn grow_buckets(pass: &GatePass<'_>, buckets: &mut PVec<SharedU64>, nr_buckets: usize) -> Result {
-    buckets.truncate_with(pass, 0);
-    buckets.extend_zeroed_with(pass, nr_buckets)
 }
 
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
@@ -432,16 +338,6 @@ mod tests {
         assert_eq!(check_name(c"kvm/vcpu"), Ok(&b"kvm/vcpu"[..]));
         assert_eq!(check_name(c""), Err(EINVAL));
         assert_eq!(check_name(c".object/kv"), Err(EINVAL));
-    }
-
-    #[test]
-    fn a_probe_visits_every_bucket_once() {
-        let mut seen = [0u32; 64];
-        for bucket in probe(0xdead_beef, 64) {
-            seen[bucket] += 1;
-        }
-        assert_eq!(seen, [1u32; 64]);
-        assert_eq!(probe(1, 0).count(), 0);
     }
 
     #[test]

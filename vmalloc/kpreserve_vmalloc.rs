@@ -17,6 +17,7 @@
 //! | [`raw`] | [`RawArea`]: an arena as a sequence of elements, not generic |
 //! | [`area`] | [`Area`]: a fixed number of elements |
 //! | [`pvec`] | [`PVec`]: a vector |
+//! | [`buckets`] | [`Buckets`]: a hash index, from hash to index |
 //! | [`chunks`] | [`Chunks`], [`ChunksMut`]: elements run by run |
 //! | [`view`] | [`View`], [`ViewMut`]: the elements as one slice |
 //!
@@ -43,6 +44,7 @@
 
 pub mod abi;
 pub mod area;
+pub mod buckets;
 pub mod chunks;
 mod directory;
 pub mod pvec;
@@ -52,6 +54,7 @@ mod validate;
 pub mod view;
 
 pub use area::Area;
+pub use buckets::Buckets;
 pub use chunks::{
     Chunks,
     ChunksMut, //
