@@ -10,6 +10,7 @@ use kernel::prelude::*;
 use kpreserve_kho::{
     preservable::assert_preservable,
     refusal::Refusal,
+    validate::expect_equal,
     ArenaHandle,
     ArenaKind,
     GatePass,
@@ -232,9 +233,9 @@ fn adopt_raw_area<T: Preservable>(
     }
     framework.with_names(|names| {
         let ser = names.arena(handle)?;
-        if ser.kind != ArenaKind::Area as u32 {
-            return Err(EINVAL);
-        }
+        let (found, area) = (ser.kind.into(), ArenaKind::Area as u64);
+        expect_equal("ArenaHandle", "kind", handle.into_raw(), found, area)
+            .map_err(Refusal::report)?;
         check_layout(
             format_args!("ArenaHandle {:#x}", handle.into_raw()),
             &Contents::of::<T>(),

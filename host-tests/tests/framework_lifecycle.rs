@@ -432,6 +432,12 @@ fn a_type_that_is_not_the_one_that_was_kept_is_refused() {
         assert_eq!(nothing(area), Err(EBUSY));
         assert_eq!(log_lines("\"fw/nodes\" stands for a cache").len(), 1);
 
+        // The first arena of a user is the cache.
+        let cache = ArenaHandle::<NodeSer>::new(16, 1);
+        let adopted = PVec::adopt_in(framework, cache, GFP_KERNEL);
+        assert_eq!(nothing(adopted), Err(EINVAL));
+        assert_eq!(log_lines("kind is 0x1, expected exactly 0x2").len(), 1);
+
         // A handle that was never stored is no damage.
         let null = PVec::<NodeSer>::adopt_in(framework, ArenaHandle::NULL, GFP_KERNEL);
         assert_eq!(nothing(null), Err(EINVAL));
