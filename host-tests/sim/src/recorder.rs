@@ -38,6 +38,7 @@ struct Recording {
     cuts: Vec<Cut>,
     phase: usize,
     nr_torn: usize,
+    by_page: bool,
     overtakes: bool,
     random: Random,
     /// The atomic store of the last step, if plain stores after it cannot overtake it.
@@ -68,6 +69,7 @@ impl Recorder {
                 cuts: vec![first],
                 phase: 0,
                 nr_torn: 0,
+                by_page: false,
                 overtakes: false,
                 random: Random::new(machine.config.seed),
                 fence: None,
@@ -87,6 +89,14 @@ impl Recorder {
     /// changed has arrived.
     pub fn torn(self, n: usize) -> Self {
         with_recording(|recording| recording.nr_torn = n);
+        self
+    }
+
+    /// Adds, between each two steps, all images in which only the first of the pages that changed
+    /// have arrived, and all in which only the last have: a copy, upwards or downwards, that was
+    /// stopped between two pages.
+    pub fn by_page(self) -> Self {
+        with_recording(|recording| recording.by_page = true);
         self
     }
 
@@ -155,6 +165,11 @@ impl Recording {
         }
         let step = step();
         if let Some(before) = before.cloned() {
+            if self.by_page {
+                for image in self.pages_missing(&before, &image) {
+                    self.push(format!("pages missing, {step}"), image);
+                }
+            }
             for _ in 0..self.nr_torn {
                 if let Some(image) = self.tear(&before, &image) {
                     let step = format!("torn, {step}");
@@ -187,6 +202,36 @@ impl Recording {
             });
         }
         (nr_changed > 1).then_some(torn)
+    }
+
+    /// Returns the later image with the last of its changed pages as they were, and with the first,
+    /// for each number of them.
+    fn pages_missing(&self, before: &Image, after: &Image) -> Vec<Image> {
+        let changed: Vec<u64> = after
+            .pages
+            .iter()
+            .filter(|(phys, page)| {
+                let old = before.pages.get(phys);
+                old.is_some_and(|old| !Arc::ptr_eq(old, page))
+            })
+            .map(|(&phys, _)| phys)
+            .collect();
+        let missing = |late: &[u64]| {
+            let mut image = after.clone();
+            for phys in late {
+                if let (Some(old), Some(new)) = (before.pages.get(phys), image.pages.get_mut(phys))
+                {
+                    revert_words(old, Arc::make_mut(new), |offset| {
+                        self.may_be_late(phys + offset as u64)
+                    });
+                }
+            }
+            image
+        };
+        (1..changed.len())
+            .map(|at| changed.split_at(at))
+            .flat_map(|(first, last)| [missing(first), missing(last)])
+            .collect()
     }
 
     /// Returns whether a word may arrive after words that were stored later.
