@@ -180,8 +180,8 @@ impl core::fmt::Debug for SharedU64 {
 /// The descriptor of an arena: one record of 64 bytes in the arena table, at the index that is
 /// the arena's id.
 ///
-/// `len` is the only field that changes while the arena lives; the checksum covers the others. A
-/// record whose `kind` is 0 is free; its `generation` stays, so that a handle to the arena that
+/// `len` and `pending` are the only fields that change while the arena lives; the checksum covers
+/// the others. A record whose `kind` is 0 is free; its `generation` stays, so that a handle to the arena that
 /// lived there before is told from one to the next.
 ///
 /// If this structure is modified, `kpreserve-root-v1` must be updated.
@@ -213,14 +213,16 @@ pub struct ArenaSer {
     pub generation: u32,
     /// 0.
     pub reserved1: u32,
-    /// 0.
-    pub reserved2: u64,
+    /// 0, or where in an area the record of a change is that has to be finished before the elements
+    /// are looked at; 0 in a cache.
+    pub pending: SharedU64,
     /// [`ArenaSer::checksum`].
     pub check: u64,
 }
 
 const _: () = assert!(size_of::<ArenaSer>() == 64);
 const _: () = assert!(offset_of!(ArenaSer, len) == 32);
+const _: () = assert!(offset_of!(ArenaSer, pending) == 48);
 const _: () = assert!(offset_of!(ArenaSer, check) == 56);
 
 impl ArenaSer {
@@ -239,7 +241,7 @@ impl ArenaSer {
             len: SharedU64::new(0),
             generation,
             reserved1: 0,
-            reserved2: 0,
+            pending: SharedU64::new(0),
             check: 0,
         }
     }
@@ -262,7 +264,7 @@ impl ArenaSer {
         word.store(kind, Release);
     }
 
-    /// Returns a copy, the length as it is now.
+    /// Returns a copy, length and pending change as they are now.
     pub fn snapshot(&self) -> ArenaSer {
         ArenaSer {
             kind: self.kind,
@@ -277,12 +279,12 @@ impl ArenaSer {
             len: SharedU64::new(self.len.load()),
             generation: self.generation,
             reserved1: self.reserved1,
-            reserved2: self.reserved2,
+            pending: SharedU64::new(self.pending.load()),
             check: self.check,
         }
     }
 
-    /// Returns what `check` has to be; covers everything but `len` and itself.
+    /// Returns what `check` has to be; covers everything but `len`, `pending` and itself.
     pub const fn checksum(&self, root_id: u64) -> u64 {
         mix(&[
             root_id,
@@ -294,7 +296,9 @@ impl ArenaSer {
                 | ((self.first_slot as u64) << 32)
                 | self.nr_slots as u64,
             ((self.generation as u64) << 32) | self.reserved1 as u64,
-            self.reserved2,
+            // In the place of `pending`: a kernel that does not know that field takes it for a part
+            // of the record, and leaves an area with a pending change alone.
+            0,
         ])
     }
 }

@@ -256,7 +256,7 @@ mod tests {
             len: SharedU64::new(0),
             generation: 1,
             reserved1: 0,
-            reserved2: 0,
+            pending: SharedU64::new(0),
             check: 0,
         };
         arena.check = arena.checksum(ROOT);

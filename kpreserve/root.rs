@@ -82,7 +82,7 @@ impl Root {
             len: SharedU64::new(0),
             generation: 1,
             reserved1: 0,
-            reserved2: 0,
+            pending: SharedU64::new(0),
             check: 0,
         };
         arenas.check = arenas.checksum(id);

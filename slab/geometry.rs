@@ -14,7 +14,8 @@ use kpreserve_kho::refusal::Relation;
 use kpreserve_kho::validate::{
     expect,
     expect_at_least,
-    expect_at_most, //
+    expect_at_most,
+    expect_equal, //
 };
 use kpreserve_kho::{
     ArenaSer,
@@ -248,6 +249,8 @@ impl Geometry {
         expect_at_most(S, "first_slot", at, first_slot, slab_bytes)?;
         let room = slab_bytes.saturating_sub(first_slot).checked_div(stride);
         expect_at_most(S, "nr_slots", at, nr_slots, room.unwrap_or(0))?;
+        // Only the elements of an area can have been changed half-way.
+        expect_equal(S, "pending", at, ser.pending.load(), 0)?;
         // INVARIANT: the comparisons above, one by one.
         Ok(Self::new(
             ser.stride_bytes,
@@ -466,7 +469,7 @@ mod tests {
             len: SharedU64::new(0),
             generation: 1,
             reserved1: 0,
-            reserved2: 0,
+            pending: SharedU64::new(0),
             check: 0,
         };
         geometry.fill(&mut ser);
@@ -511,5 +514,6 @@ mod tests {
         assert_eq!(refused(|ser| ser.first_slot = 121), "first_slot");
         assert_eq!(refused(|ser| ser.first_slot = 4104), "first_slot");
         assert_eq!(refused(|ser| ser.first_slot = 136), "nr_slots");
+        assert_eq!(refused(|ser| ser.pending.store(1)), "pending");
     }
 }

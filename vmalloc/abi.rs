@@ -14,12 +14,18 @@
 //!   other: no element lies across two runs. The first run holds the first elements, and so on;
 //! - `ArenaSer::len` is the number of elements that have been published, at most what the runs
 //!   hold; `slab_order`, `first_slot`, `nr_slots` and the reserved fields are 0;
+//! - `ArenaSer::pending` is 0, or one more than the index of the element that a [`RedoSer`] begins
+//!   with: a change in the middle that was decided on. Whoever opens the area finishes it;
 //! - bytes behind the last published element mean nothing. They are zero, except after a cut
 //!   between the write of an element and its publication, or between the retraction of a length
-//!   and the clearing of what it gave up.
+//!   and the clearing of what it gave up, or while a change in the middle was made.
 //!
 //! To add elements: record runs if need be, write the elements, then store `len`. To remove: store
 //! `len`, then clear, then take runs away, the last one first.
+//!
+//! To change anything in the middle: write what will stand there behind the published elements,
+//! and a [`RedoSer`] behind that, then store `pending`; then copy, then store `len`, then store 0
+//! to `pending`, then clear what was written behind the elements.
 //!
 //! If any of this is modified, [`COMPATIBLE`] must be updated, and with it `kpreserve-root-v1`,
 //! which carries areas.
@@ -28,6 +34,7 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 
+use kpreserve_kho::hash::mix;
 use kpreserve_kho::phys::{
     run_size_bytes,
     MAX_ORDER,
@@ -48,10 +55,51 @@ pub const STRIDE_BYTES_MAX: usize = match run_size_bytes(MAX_ORDER) {
     None => PAGE_SIZE_BYTES,
 };
 
+/// A change in the middle of an area that was decided on: elements to be copied, and the length
+/// that there is then. Doing it twice does no harm.
+///
+/// Stands behind the published elements, the old and the new ones; begins where an element does,
+/// lies whole in one run, and is aligned to nothing.
+///
+/// If this structure is modified, [`COMPATIBLE`] must be updated.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct RedoSer {
+    /// Index of the first element that is written.
+    pub dst: u64,
+    /// Index of the first element that is copied; at least `dst + nr`.
+    pub src: u64,
+    /// How many elements are copied.
+    pub nr: u64,
+    /// The number of published elements afterwards.
+    pub len: u64,
+    /// [`RedoSer::checksum`].
+    pub check: u64,
+}
+
+impl RedoSer {
+    /// Returns what `check` has to be for a record at element `place` of an arena: one of another
+    /// arena, or one that was left elsewhere, is not mistaken for the one that was decided on.
+    pub const fn checksum(&self, root_id: u64, arena: u32, generation: u32, place: u64) -> u64 {
+        mix(&[
+            root_id,
+            ((generation as u64) << 32) | arena as u64,
+            place,
+            self.dst,
+            self.src,
+            self.nr,
+            self.len,
+        ])
+    }
+}
+
+const _: () = assert!(size_of::<RedoSer>() == 40);
+const _: () = assert!(offset_of!(RedoSer, check) == 32);
 const _: () = assert!(STRIDE_BYTES_MAX == 4 << 20);
 const _: () = assert!(PAGE_SIZE_BYTES == 4096);
 const _: () = assert!(ArenaKind::Area as u32 == 2);
 const _: () = assert!(size_of::<ArenaSer>() == 64);
 const _: () = assert!(offset_of!(ArenaSer, stride_bytes) == 20);
 const _: () = assert!(offset_of!(ArenaSer, len) == 32);
+const _: () = assert!(offset_of!(ArenaSer, pending) == 48);
 const _: () = assert!(size_of::<SharedU64>() == 8);

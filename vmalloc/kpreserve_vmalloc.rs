@@ -14,6 +14,7 @@
 //! | [`stride`] | [`Stride`]: element size, and what it makes of a run |
 //! | `validate` | the descriptor and the run list of the previous kernel, checked |
 //! | `directory` | element index to run, in O(1) |
+//! | `redo` | a change in the middle that was decided on, checked |
 //! | [`raw`] | [`RawArea`]: an arena as a sequence of elements, not generic |
 //! | [`area`] | [`Area`]: a fixed number of elements |
 //! | [`pvec`] | [`PVec`]: a vector |
@@ -49,6 +50,7 @@ pub mod chunks;
 mod directory;
 pub mod pvec;
 pub mod raw;
+mod redo;
 pub mod stride;
 mod validate;
 pub mod view;

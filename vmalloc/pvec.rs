@@ -19,6 +19,9 @@ use kpreserve_kho::{
 use crate::area::Area;
 use crate::raw::RawArea;
 
+mod edit;
+mod order;
+
 /// A vector in preserved memory: an [`Area`] that elements are pushed to and popped from. What an
 /// area can do, it can do, too.
 ///
@@ -198,7 +201,7 @@ impl<T: Preservable> PVec<T> {
 
     fn pop_unseen(&mut self) -> Option<T> {
         let raw = self.area.raw_mut();
-        let value = raw.read_last()?;
+        let value = raw.read_element(raw.len().checked_sub(1)?)?;
         raw.truncate(raw.len() - 1);
         Some(value)
     }

@@ -3,7 +3,7 @@
 //! An arena as a sequence of elements.
 //!
 //! Fields, birth and end are here; who reaches elements is in `raw/access.rs`, what changes length
-//! and runs in `raw/structure.rs`.
+//! and runs in `raw/structure.rs`, what changes anything in the middle in `raw/edit.rs`.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -28,7 +28,10 @@ use crate::validate::{
 };
 
 mod access;
+mod edit;
 mod structure;
+
+pub(crate) use edit::Room;
 
 /// Where a run begins in this boot.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +79,7 @@ unsafe impl Sync for Tail {}
 /// - Bytes of elements from `len` on are zero, unless the element is in `stale`.
 /// - `tail` is not known, or the place behind the last published element, with the number of
 ///   elements that fit into the rest of its run.
+/// - `ser.pending` is 0 but while a change is made, or was found.
 /// - Unless `retired`, the record `ser` belongs to `arena`.
 pub struct RawArea {
     arena: Arena,
@@ -96,11 +100,13 @@ impl RawArea {
     /// same checks, the same cost.
     ///
     /// No element is touched and nothing is mapped. A few instructions a run, one small allocation.
+    /// Only if the previous kernel was stopped while it changed something in the middle, the
+    /// elements that this moves are copied.
     ///
     /// # Errors
     ///
     /// EINVAL if the descriptor and the runs make no area: kind, stride, run numbers 0, 1, 2, ...,
-    /// run sizes, length; the [`Refusal`] is logged. ENOMEM for the directory. The runs were given
+    /// run sizes, length, record of a change; the [`Refusal`] is logged. ENOMEM for the directory. The runs were given
     /// back by [`Ledger::close`] then, and the record is untouched; whoever made a record for a
     /// new area retires it.
     ///
@@ -113,7 +119,7 @@ impl RawArea {
                 let stale = len..directory.capacity();
                 // INVARIANT: `read` made the first two true; all that is not published is
                 // suspected; the caller opens the arena with its record.
-                Ok(Self {
+                let mut area = Self {
                     arena,
                     directory,
                     stride,
@@ -123,7 +129,9 @@ impl RawArea {
                     ser,
                     gate,
                     retired: false,
-                })
+                };
+                area.recover()?;
+                Ok(area)
             }
             Err(error) => {
                 let (ledger, id) = (arena.ledger(), arena.id());

@@ -47,6 +47,7 @@ use kpreserve_kho::{
     SharedU64, //
 };
 use kpreserve_slab::abi::SlabSer;
+use kpreserve_vmalloc::abi::RedoSer;
 use zerocopy::IntoBytes;
 
 /// The layout of a structure.
@@ -140,7 +141,7 @@ fn arena() -> ArenaSer {
         len: SharedU64::new(0x3837_3635_3433_3231),
         generation: 5,
         reserved1: 0,
-        reserved2: 0,
+        pending: SharedU64::new(0x4847_4645_4443_4241),
         check: 0,
     };
     ser.check = ser.checksum(ROOT_ID);
@@ -168,6 +169,18 @@ fn head() -> RootHeadSer {
     };
     head.check = head.checksum();
     head
+}
+
+fn redo() -> RedoSer {
+    let mut redo = RedoSer {
+        dst: 40,
+        src: 101,
+        nr: 61,
+        len: 101,
+        check: 0,
+    };
+    redo.check = redo.checksum(ROOT_ID, 0x11, 5, 162);
+    redo
 }
 
 fn entry() -> EntrySer {
@@ -268,7 +281,14 @@ fn layouts() -> Vec<Layout> {
             len: SharedU64,
             generation: u32,
             reserved1: u32,
-            reserved2: u64,
+            pending: SharedU64,
+            check: u64,
+        }),
+        layout!(RedoSer {
+            dst: u64,
+            src: u64,
+            nr: u64,
+            len: u64,
             check: u64,
         }),
         layout!(SlabSer {
@@ -308,6 +328,12 @@ fn examples(out: &mut String) {
     let run = RunSer::new(ROOT_ID, 9, Phys::new(0x40_0000), 3, 0x11, 2);
     hex(out, "RunSer, place 9:", &shared_bytes(&mut { run }));
     hex(out, "ArenaSer:", &shared_bytes(&mut arena()));
+    let redo = shared_bytes(&mut redo());
+    hex(
+        out,
+        "RedoSer, element 162 of arena 0x11, generation 5:",
+        &redo,
+    );
     hex(out, "EntrySer, index 3:", &shared_bytes(&mut entry()));
     hex(out, "SlabSer:", &shared_bytes(&mut slab()));
     let handle = Handle::<u64>::new(Phys::new(0x2345_60c0), 7);

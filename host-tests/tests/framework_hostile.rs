@@ -265,7 +265,7 @@ const RUN_FIELDS: &[(&str, usize, usize)] = fields!(RunSer:
     phys_order 8, owner 4, index 4, reserved 8, check 8);
 const ARENA_FIELDS: &[(&str, usize, usize)] = fields!(ArenaSer:
     kind 4, id 4, fingerprint 8, version 4, stride_bytes 4, slab_order 1, reserved0 1, first_slot 2,
-    nr_slots 4, len 8, generation 4, reserved1 4, reserved2 8, check 8);
+    nr_slots 4, len 8, generation 4, reserved1 4, pending 8, check 8);
 const ENTRY_FIELDS: &[(&str, usize, usize)] = fields!(EntrySer:
     hash 8, name_offset 4, name_len 2, kind 2, compatible_offset 4, compatible_len 2, reserved0 2,
     version 4, next_free 4, fingerprint 8, value 8, reserved1 8, check 8);

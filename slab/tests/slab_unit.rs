@@ -86,7 +86,7 @@ fn descriptor<T: Preservable>() -> ArenaSer {
         len: SharedU64::new(0),
         generation: 1,
         reserved1: 0,
-        reserved2: 0,
+        pending: SharedU64::new(0),
         check: 0,
     };
     Geometry::of_type::<T>().unwrap().fill(&mut ser);

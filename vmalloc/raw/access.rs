@@ -28,7 +28,10 @@ use super::{
     Start,
     Tail, //
 };
-use crate::abi::STRIDE_BYTES_MAX;
+use crate::abi::{
+    RedoSer,
+    STRIDE_BYTES_MAX, //
+};
 
 /// What is required of an element type; evaluated at compile time.
 struct Whole<T>(PhantomData<T>);
@@ -201,14 +204,88 @@ impl RawArea {
         true
     }
 
-    /// Copies the last element out; `None` if there is none.
+    /// Copies a published element out; `None` if there is none.
     ///
     /// The caller retracts it: a `Preservable` has no destructor, so that two copies do no harm,
     /// but one of them might be a counter.
-    pub(crate) fn read_last<T: Preservable>(&mut self) -> Option<T> {
-        let element = self.element::<T>(self.len.checked_sub(1)?)?;
+    pub(crate) fn read_element<T: Preservable>(&mut self, index: usize) -> Option<T> {
+        if index >= self.len {
+            return None;
+        }
+        let element = self.element::<T>(index)?;
         // SAFETY: the runs; `element` lies whole in one of them, and `self` is borrowed mutably.
         Some(unsafe { element.read() })
+    }
+
+    /// Copies elements, published or not, of the user's into the place of those from `to` on, as far
+    /// as there is room. As with [`read_element`](Self::read_element), there are two copies then.
+    pub(crate) fn write_elements<T: Preservable>(&mut self, to: usize, elements: &[T]) {
+        let mut rest = elements;
+        let mut at = to;
+        while let Some(piece) = self.piece::<T>(at, at.saturating_add(rest.len())) {
+            let Some((part, behind)) = rest.split_at_checked(piece.len) else {
+                return;
+            };
+            // SAFETY: the runs; `piece` lies whole in one of them, and has as many elements as
+            // `part`. It is borrowed mutably, by way of `self`, so `part` is somewhere else.
+            unsafe {
+                piece
+                    .start
+                    .copy_from_nonoverlapping(part.as_ptr(), part.len())
+            };
+            at += part.len();
+            rest = behind;
+        }
+    }
+
+    /// Copies `nr` elements, published or not, from `from` on into the place of those from `to` on,
+    /// in ascending order, as far as there is room. Run by run.
+    pub(crate) fn copy_elements(&mut self, from: usize, to: usize, nr: usize) {
+        let stride_bytes = self.stride.bytes();
+        let mut done = 0;
+        while done < nr {
+            let (src, dst) = (from + done, to + done);
+            let (Some(src_run), Some(dst_run)) =
+                (self.directory.find(src), self.directory.find(dst))
+            else {
+                return;
+            };
+            let part = (nr - done).min(src_run.end - src).min(dst_run.end - dst);
+            let src = place_bytes(src_run.payload, (src - src_run.first) * stride_bytes);
+            let dst = place_bytes(dst_run.payload, (dst - dst_run.first) * stride_bytes);
+            // SAFETY: the runs; `part` elements from each of the two on lie whole in one of them,
+            // and `self` is borrowed mutably. They may overlap.
+            unsafe { dst.copy_from(src, part * stride_bytes) };
+            done += part;
+        }
+    }
+
+    /// Writes the record of a change into the place of the elements from `index` on, as far as
+    /// these lie in one run.
+    pub(super) fn write_record(&mut self, index: usize, record: RedoSer) {
+        if let Some(place) = self.place_of_record(index) {
+            // SAFETY: the runs; the record lies whole in one of them, and `self` is borrowed
+            // mutably.
+            unsafe { place.write_unaligned(record) };
+        }
+    }
+
+    /// Reads what was written there; any bytes are a record. `None` if it would not lie in one run.
+    pub(super) fn read_record(&self, index: usize) -> Option<RedoSer> {
+        let place = self.place_of_record(index)?;
+        // SAFETY: the runs; the record lies whole in one of them, and only `&mut self` writes to
+        // it.
+        Some(unsafe { place.read_unaligned() })
+    }
+
+    fn place_of_record(&self, index: usize) -> Option<*mut RedoSer> {
+        let span = self.directory.find(index)?;
+        let room_bytes = (span.end - index) * self.stride.bytes();
+        if room_bytes < size_of::<RedoSer>() {
+            return None;
+        }
+        let offset_bytes = (index - span.first) * self.stride.bytes();
+        Some(place_bytes(span.payload, offset_bytes).cast())
     }
 
     /// Clears elements, published or not. Costs a pass over their bytes.

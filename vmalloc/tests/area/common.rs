@@ -91,7 +91,7 @@ impl Boot {
             len: SharedU64::new(0),
             generation: 3,
             reserved1: 0,
-            reserved2: 0,
+            pending: SharedU64::new(0),
             check: 0,
         };
         self.ledger.describe(id, ser)

@@ -3,6 +3,9 @@
 //! Areas and vectors on the simulated machine.
 
 mod common;
+mod edit;
+mod edit_cut;
+mod edit_refusals;
 mod errors;
 mod reboot;
 mod refusals;

@@ -74,7 +74,9 @@ fn a_hostile_descriptor_is_refused() {
         ser.stride_bytes = 2 << 20
     });
     refused_descriptor("nr_slots is 0x1", |ser| ser.nr_slots = 1);
-    refused_descriptor("reserved2 is 0x1", |ser| ser.reserved2 = 1);
+    refused_descriptor("pending is 0x1401, expected at most 0x1400", |ser| {
+        ser.pending.store(5_121)
+    });
 }
 
 #[test]
