@@ -205,6 +205,10 @@ mod tests {
         assert_eq!(refused(|s| s.src = 100), Some(("RedoSer", "dst", 40, 39)));
         assert_eq!(refused(|s| s.dst = 41), Some(("RedoSer", "dst", 41, 40)));
         assert_eq!(refused(|s| s.dst = MAX), Some(("RedoSer", "dst", MAX, 40)));
+        let beyond = |s: &mut RedoSer| {
+            (s.dst, s.nr, s.src, s.len) = (99, 3, 110, 101);
+        };
+        assert_eq!(refused(beyond), Some(("RedoSer", "dst", 99, 98)));
         // Elements that nobody wrote: behind the copy, before it.
         assert_eq!(refused(|s| s.nr = 60), Some(("RedoSer", "len", 101, 100)));
         let gap = |s: &mut RedoSer| {

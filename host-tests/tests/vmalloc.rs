@@ -49,17 +49,28 @@ kpreserve::preservable! {
 
 trait Element: Preservable + Copy + PartialEq + core::fmt::Debug {
     fn of(n: u64) -> Self;
+
+    /// What it is sorted by.
+    fn number(&self) -> u64;
 }
 
 impl Element for u8 {
     fn of(n: u64) -> Self {
         n as u8
     }
+
+    fn number(&self) -> u64 {
+        u64::from(*self)
+    }
 }
 
 impl Element for u64 {
     fn of(n: u64) -> Self {
         n
+    }
+
+    fn number(&self) -> u64 {
+        *self
     }
 }
 
@@ -69,11 +80,19 @@ impl Element for Triple {
             words: [n, !n, n ^ 0xa5a5],
         }
     }
+
+    fn number(&self) -> u64 {
+        self.words[0]
+    }
 }
 
 impl Element for Block {
     fn of(n: u64) -> Self {
         Block { words: [n; 600] }
+    }
+
+    fn number(&self) -> u64 {
+        self.words[0]
     }
 }
 
@@ -87,6 +106,13 @@ enum Op {
     Reserve(usize),
     Shrink,
     Set(usize, u64),
+    Insert(usize, u64),
+    Remove(usize),
+    SwapRemove(usize),
+    Drain(usize, usize),
+    Splice(usize, usize, usize, u64),
+    Retain(u8),
+    Sort,
     Map,
     Resize(usize),
     Reopen,
@@ -103,6 +129,14 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<usize>().prop_map(Op::Reserve),
         2 => Just(Op::Shrink),
         3 => (any::<usize>(), any::<u64>()).prop_map(|(n, value)| Op::Set(n, value)),
+        2 => (any::<usize>(), any::<u64>()).prop_map(|(n, value)| Op::Insert(n, value)),
+        2 => any::<usize>().prop_map(Op::Remove),
+        1 => any::<usize>().prop_map(Op::SwapRemove),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(from, nr)| Op::Drain(from, nr)),
+        1 => any::<(usize, usize, usize, u64)>()
+            .prop_map(|(from, nr, n, value)| Op::Splice(from, nr, n, value)),
+        1 => any::<u8>().prop_map(Op::Retain),
+        1 => Just(Op::Sort),
         1 => Just(Op::Map),
         2 => any::<usize>().prop_map(Op::Resize),
         1 => Just(Op::Reopen),
@@ -172,6 +206,49 @@ fn run<T: Element>(ops: &[Op], config: Config) {
                     }
                     None => assert!(vec.get_mut(at).is_none()),
                 }
+            }
+            Op::Insert(n, value) => {
+                let at = n % (model.len() + 1);
+                vec.insert(at, T::of(value)).unwrap();
+                model.insert(at, T::of(value));
+            }
+            Op::Remove(n) if !model.is_empty() => {
+                let at = n % model.len();
+                assert_eq!(vec.remove(at), Ok(model.remove(at)));
+            }
+            Op::SwapRemove(n) if !model.is_empty() => {
+                let at = n % model.len();
+                assert_eq!(vec.swap_remove(at), Ok(model.swap_remove(at)));
+            }
+            Op::Remove(n) | Op::SwapRemove(n) => assert_eq!(vec.remove(n), Err(EINVAL)),
+            Op::Drain(from, nr) => {
+                let from = from % (model.len() + 1);
+                let range = from..(from + step::<T>(nr)).min(model.len());
+                let mut gone = Vec::new();
+                let see = |part: &[T]| {
+                    gone.extend_from_slice(part);
+                    Ok(())
+                };
+                vec.drain(range.clone(), see).unwrap();
+                assert!(model.drain(range).eq(gone));
+            }
+            Op::Splice(from, nr, n, value) if model.len() < most::<T>() => {
+                let from = from % (model.len() + 1);
+                let range = from..(from + step::<T>(nr)).min(model.len());
+                let new = (0..step::<T>(n) as u64).map(|i| T::of(value ^ i));
+                let new: Vec<T> = new.collect();
+                vec.splice(range.clone(), &new).unwrap();
+                model.splice(range, new);
+            }
+            Op::Splice(..) => {}
+            Op::Retain(mask) => {
+                let keep = |element: &T| element.number() & u64::from(mask & 3) == 0;
+                vec.retain(keep).unwrap();
+                model.retain(keep);
+            }
+            Op::Sort => {
+                vec.sort_by_key(T::number).unwrap();
+                model.sort_by_key(T::number);
             }
             Op::Map => {
                 let area = vec.into_area();

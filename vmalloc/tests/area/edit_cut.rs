@@ -113,7 +113,7 @@ fn record<const N: usize>(
 where
     [u8; N]: Preservable,
 {
-    let boot = Boot::with(512, 2);
+    let boot = Boot::with(128, 2);
     let mut vec = boot.vec::<[u8; N]>(1);
     // Page by page: as many runs.
     for n in 0..len {
@@ -186,12 +186,30 @@ where
     found
 }
 
+// A cut at each step leaves the old or the new state. Several runs of a page each, the last nearly
+// full: a record does not always fit into it.
+
 #[test]
-fn a_cut_at_each_step_leaves_the_old_or_the_new_state() {
-    // Several runs of a page each, the last nearly full, and a record that does not fit into it.
+fn bytes_survive_a_cut_at_each_step() {
     assert!(survive_all::<1>(3 * 4096 - 20) > 40);
+}
+
+#[test]
+fn elements_of_3_bytes_survive_a_cut_at_each_step() {
     assert!(survive_all::<3>(3 * 1365 - 9) > 40);
+}
+
+#[test]
+fn elements_of_8_bytes_survive_a_cut_at_each_step() {
     assert!(survive_all::<8>(3 * 512) > 40);
+}
+
+#[test]
+fn elements_of_40_bytes_survive_a_cut_at_each_step() {
     assert!(survive_all::<40>(3 * 102 - 1) > 40);
+}
+
+#[test]
+fn pages_survive_a_cut_at_each_step() {
     assert!(survive_all::<4096>(7) > 40);
 }
