@@ -10,10 +10,15 @@ use kernel::prelude::*;
 use crate::ledger::{
     GatePass,
     Ledger,
+    LedgerSlot,
     Run, //
 };
 use crate::phys::MAX_ORDER;
-use crate::run::PageRun;
+use crate::run::{
+    Incoming,
+    PageRun,
+    Pledged, //
+};
 use crate::seams::{
     Effort,
     Machine,
@@ -175,6 +180,106 @@ impl Arena {
             Some(run) => self.give_back(pass, run),
             None => 0,
         }
+    }
+
+    /// Adds runs that the previous kernel preserved for somebody else; they are handed on, recorded, and
+    /// then made ours. All or none. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, the arena unchanged and the runs incoming as before. EINVAL if the machine disagrees with
+    /// what it said when they were probed: what had been made ours by then stays in the arena.
+    ///
+    /// # Safety
+    ///
+    /// The runs overlap neither with each other nor with any other run.
+    pub unsafe fn take_in(
+        &mut self,
+        pass: &GatePass<'_>,
+        incoming: KVVec<PageRun<Incoming>>,
+    ) -> Result {
+        // Room first: nothing below needs undoing for the lack of a few bytes.
+        self.runs.reserve(incoming.len(), GFP_KERNEL)?;
+        let mut pledged = KVVec::with_capacity(incoming.len(), GFP_KERNEL)?;
+        for run in incoming {
+            let taken = run
+                .preserve()
+                .and_then(|run| self.record(pass, run, pledged.len()));
+            match taken {
+                Ok(run) => pledged.push(run, GFP_KERNEL)?,
+                Err(error) => {
+                    self.let_go(pass, pledged);
+                    return Err(error);
+                }
+            }
+        }
+        let mut left = pledged.into_iter();
+        while let Some((run, slot)) = left.next() {
+            // SAFETY: says the caller.
+            match unsafe { run.restore() } {
+                Ok(pages) => {
+                    self.nr_pages += pages.nr_pages();
+                    let index = self.next_index;
+                    self.next_index = index.wrapping_add(1);
+                    self.runs.push(Run { pages, slot, index }, GFP_KERNEL)?;
+                }
+                Err(error) => {
+                    // SAFETY: recorded above, and in no arena.
+                    unsafe { self.ledger.erase(pass, slot) };
+                    left.for_each(|run| self.let_go_one(pass, run));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn record(
+        &self,
+        pass: &GatePass<'_>,
+        run: PageRun<Pledged>,
+        nr_before: usize,
+    ) -> Result<(PageRun<Pledged>, LedgerSlot)> {
+        let index = self.next_index.wrapping_add(nr_before as u32);
+        let (phys, order) = (run.phys(), run.order());
+        // SAFETY: preserved, and in no table; the arena is ours.
+        match unsafe { self.ledger.record(pass, phys, order, self.id, index) } {
+            Ok(slot) => Ok((run, slot)),
+            Err(error) => {
+                run.unpreserve();
+                Err(error)
+            }
+        }
+    }
+
+    fn let_go(&self, pass: &GatePass<'_>, mut pledged: KVVec<(PageRun<Pledged>, LedgerSlot)>) {
+        while let Some(run) = pledged.pop() {
+            self.let_go_one(pass, run);
+        }
+    }
+
+    fn let_go_one(&self, pass: &GatePass<'_>, (run, slot): (PageRun<Pledged>, LedgerSlot)) {
+        // SAFETY: recorded by `record`, and in no arena.
+        unsafe { self.ledger.erase(pass, slot) };
+        run.unpreserve();
+    }
+
+    /// Takes all runs out of the ledger, the last one first, and returns them, still preserved. May
+    /// sleep. The places that they name in the table are others' from here on.
+    ///
+    /// # Safety
+    ///
+    /// No preserved structure refers to the memory of the runs, other than through what the caller makes
+    /// of them.
+    pub unsafe fn take_out(&mut self, pass: &GatePass<'_>) -> KVVec<Run> {
+        let runs = core::mem::replace(&mut self.runs, KVVec::new());
+        for run in runs.iter().rev() {
+            // SAFETY: the run was in this arena, which does not know of it any more.
+            unsafe { self.ledger.erase(pass, run.slot) };
+        }
+        self.nr_pages = 0;
+        self.next_index = 0;
+        runs
     }
 
     /// Ends the arena and returns its runs, still preserved and recorded.

@@ -33,6 +33,7 @@ extern crate std;
 
 pub mod abi;
 pub mod arena;
+pub mod blocks;
 pub mod context;
 pub mod handle;
 pub mod hash;

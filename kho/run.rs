@@ -115,6 +115,11 @@ impl<S: sealed::State> PageRun<S> {
         1 << self.order
     }
 
+    /// Returns the machine that the run is of.
+    pub(crate) fn machine(&self) -> &'static dyn Machine {
+        self.machine
+    }
+
     /// Turns the run into one of another state; the caller makes the new state's invariant true.
     fn into_state<N: sealed::State>(self) -> PageRun<N> {
         let run = PageRun {
@@ -191,6 +196,12 @@ impl PageRun<Preserved> {
         // INVARIANT: it is not preserved any more.
         self.into_state()
     }
+
+    /// The same, where the key is gone already: for [`Handed`](crate::blocks::Handed).
+    pub(crate) fn into_unpreserved(self) -> PageRun<Owned> {
+        // INVARIANT: not preserved, says the caller.
+        self.into_state()
+    }
 }
 
 impl PageRun<Incoming> {
@@ -247,6 +258,23 @@ impl PageRun<Incoming> {
             // By the type invariants the run lies in the window.
             None => NonNull::dangling(),
         }
+    }
+
+    /// Makes the run ours without handing it on: for what is read once. A few instructions a page.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the machine disagrees with what it said when it was probed; the run stays out of
+    /// reach in this boot then.
+    ///
+    /// # Safety
+    ///
+    /// The run overlaps with no other run.
+    pub unsafe fn restore_once(self) -> Result<PageRun<Owned>> {
+        // SAFETY: probed, by the type invariants; no overlap, by the caller's promise.
+        unsafe { self.machine.restore(self.phys, self.order) }?;
+        // INVARIANT: restored as a folio of this order, and not preserved in this boot.
+        Ok(self.into_state())
     }
 
     /// Hands the run on to the next kernel, before this one makes use of it. May sleep.

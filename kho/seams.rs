@@ -128,7 +128,8 @@ pub unsafe trait Handover: Sync {
     /// # Safety
     ///
     /// The run was allocated or restored as a run of `order`, or is incoming with this order, and
-    /// it is not preserved in this boot yet.
+    /// it is not preserved in this boot yet; or it is an aligned part of one that was allocated or
+    /// restored, of which no part that overlaps is preserved, but maybe the whole.
     unsafe fn preserve(&self, phys: Phys, order: u8) -> Result;
 
     /// Undoes [`preserve`](Self::preserve). May sleep; cannot fail.

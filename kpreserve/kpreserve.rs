@@ -93,6 +93,8 @@ pub use kpreserve_slab::{
 };
 pub use kpreserve_vmalloc::{
     Area,
+    KhoVmalloc,
+    KhoVmallocSer,
     PVec, //
 };
 pub use named::Named;
@@ -113,6 +115,8 @@ pub mod prelude {
         Cache,
         CacheOptions,
         Handle,
+        KhoVmalloc,
+        KhoVmallocSer,
         Named,
         Node,
         Open as _,

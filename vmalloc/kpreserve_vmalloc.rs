@@ -6,7 +6,8 @@
 //! Files in this directory may depend on the public parts of `kpreserve_kho` and on the safe parts
 //! of the `kernel` crate (no `bindings`), and on nothing else: not on `slab`, not on `kpreserve`.
 //! Unsafe code is confined to `raw/access.rs` (elements in the runs), one call in
-//! `raw/structure.rs` (giving a run back) and `view.rs` (mappings).
+//! `raw/structure.rs` (giving a run back), `raw/exchange.rs` and `interchange/` (runs that come and go
+//! whole, and mainline's list of them) and `view.rs` (mappings).
 //!
 //! | file | noun |
 //! | --- | --- |
@@ -20,6 +21,7 @@
 //! | [`pvec`] | [`PVec`]: a vector |
 //! | [`buckets`] | [`Buckets`]: a hash index, from hash to index |
 //! | [`chunks`] | [`Chunks`], [`ChunksMut`]: elements run by run |
+//! | [`interchange`] | [`KhoVmalloc`]: areas as mainline's `struct kho_vmalloc`, and the reverse |
 //! | [`view`] | [`View`], [`ViewMut`]: the elements as one slice |
 //!
 //! # Who may change what, and when
@@ -48,6 +50,7 @@ pub mod area;
 pub mod buckets;
 pub mod chunks;
 mod directory;
+pub mod interchange;
 pub mod pvec;
 pub mod raw;
 mod redo;
@@ -60,6 +63,10 @@ pub use buckets::Buckets;
 pub use chunks::{
     Chunks,
     ChunksMut, //
+};
+pub use interchange::{
+    KhoVmalloc,
+    KhoVmallocSer, //
 };
 pub use pvec::PVec;
 pub use raw::RawArea;

@@ -29,6 +29,7 @@ use crate::validate::{
 
 mod access;
 mod edit;
+mod exchange;
 mod structure;
 
 pub(crate) use edit::Room;

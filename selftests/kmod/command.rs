@@ -18,6 +18,7 @@ use crate::{
     contexts,
     corrupt,
     gate,
+    interchange,
     named,
     objects,
     opening,
@@ -87,6 +88,12 @@ const COMMANDS: &[(&str, Command)] = &[
     ("area.verify", areas::verify),
     ("area.resize", areas::resize),
     ("area.discard", areas::discard),
+    // interchange.give NAME BYTES SEED at-once|grown, interchange.take NAME BYTES SEED: as struct kho_vmalloc;
+    // interchange.c-give NAME BYTES SEED small|huge, interchange.c-take NAME BYTES SEED: the same, in C
+    ("interchange.give", interchange::give),
+    ("interchange.take", interchange::take),
+    ("interchange.c-give", interchange::c_give),
+    ("interchange.c-take", interchange::c_take),
     // named.set NAME VALUE, named.get NAME (value=...), named.discard NAME
     ("named.set", named::set),
     ("named.get", named::get),

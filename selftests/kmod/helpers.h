@@ -20,6 +20,14 @@ bool selftest_goes_on(void);
 int selftest_stay_on(unsigned int cpu);
 void selftest_stay_nowhere(void);
 
+/* mainline.c */
+struct kho_vmalloc;
+
+int selftest_give_vmalloc(size_t size, bool huge, u64 seed,
+			  struct kho_vmalloc *given);
+int selftest_take_vmalloc(const struct kho_vmalloc *given, size_t size,
+			  u64 seed);
+
 /* pressure.c */
 unsigned long selftest_take_memory(void);
 void selftest_give_memory(void);

@@ -55,6 +55,7 @@ mod contexts;
 mod corrupt;
 mod gate;
 mod image;
+mod interchange;
 mod named;
 mod objects;
 mod opening;

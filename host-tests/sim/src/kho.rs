@@ -182,7 +182,16 @@ impl SimMachine {
             state.violate(format!("preserve of {at:#x}: scratch"));
             return Err(EINVAL);
         }
-        let is_owned = state.pages[number] == Page::Head(order);
+        // The run, or an aligned part of it, whose whole may be preserved.
+        let whole = match state.pages[number] {
+            Page::Head(order) => Some((number, order)),
+            Page::Tail(head) => match state.pages[head] {
+                Page::Head(order) => Some((head, order)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let is_owned = whole.is_some_and(|(_, whole)| whole >= order);
         let is_incoming = state.magic.get(&number) == Some(&order);
         if !is_owned && !is_incoming {
             let found = state.pages[number];
@@ -190,10 +199,15 @@ impl SimMachine {
                 "preserve of {at:#x} as order {order}: it is {found:?}"
             ));
         }
+        let of_whole = whole
+            .filter(|&(_, whole)| whole > order)
+            .map(|(head, whole)| (self.memory.phys(head).get(), whole));
         if let Some(key) = state.key_inside(at, at + size_bytes as u64) {
-            state.violate(format!(
-                "preserve of {at:#x}, order {order}: {key:x?} is there"
-            ));
+            if Some(key) != of_whole {
+                state.violate(format!(
+                    "preserve of {at:#x}, order {order}: {key:x?} is there"
+                ));
+            }
         }
         Ok(())
     }

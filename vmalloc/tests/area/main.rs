@@ -7,6 +7,7 @@ mod edit;
 mod edit_cut;
 mod edit_refusals;
 mod errors;
+mod interchange;
 mod reboot;
 mod refusals;
 mod runs;
