@@ -94,12 +94,78 @@ pub struct RootHeadSer {
     pub free_entry: SharedU64,
     /// Names in the dictionary.
     pub nr_names: SharedU64,
+    /// One more than the index of the first entry that lies in no directory, 0 if there is none.
+    pub first_name: SharedU64,
     /// 0.
-    pub reserved1: [u64; 5],
+    pub reserved1: [u64; 4],
     /// Descriptor of the arena table.
     pub arenas: ArenaSer,
+    /// The change of the dictionary that is under way.
+    pub pending: PendingSer,
     /// 0.
-    pub reserved2: [u64; 8],
+    pub reserved2: [u64; 3],
+}
+
+/// A change of the dictionary that takes more than one store, written down before it is begun: who
+/// finds one that was cut finishes it.
+///
+/// If this structure is modified, `kpreserve-dict-v1` must be updated.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct PendingSer {
+    /// 0 if no change is under way, else [`PendingSer::seal`] of the step that it has come to.
+    pub step: SharedU64,
+    /// The entries to be linked: lower half one more than the index of that of the name, upper half
+    /// of the topmost directory that is new, or of the name's own; 0 for none.
+    pub link: SharedU64,
+    /// The entries to be unlinked, in the same way; the upper half is the topmost directory that
+    /// is left empty.
+    pub unlink: SharedU64,
+    /// What `free_entry` is before the unlinked entries are freed.
+    pub free_entry: SharedU64,
+    /// What `nr_names` is afterwards.
+    pub nr_names: SharedU64,
+}
+
+const _: () = assert!(size_of::<PendingSer>() == 40);
+
+/// How far a change of the dictionary has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u64)]
+pub enum Step {
+    /// New entries are being linked.
+    Link = 1,
+    /// Old entries are being unlinked.
+    Unlink = 2,
+    /// They are being freed.
+    Free = 3,
+}
+
+impl PendingSer {
+    /// No change.
+    pub const fn none() -> Self {
+        Self {
+            step: SharedU64::new(0),
+            link: SharedU64::new(0),
+            unlink: SharedU64::new(0),
+            free_entry: SharedU64::new(0),
+            nr_names: SharedU64::new(0),
+        }
+    }
+
+    /// Returns the value of `step` that says that the change has come to `step`: a checksum of the
+    /// other fields, whose lower three bits are replaced by the number of the step.
+    pub fn seal(&self, root_id: u64, step: Step) -> u64 {
+        let sum = mix(&[
+            root_id,
+            step as u64,
+            self.link.load(),
+            self.unlink.load(),
+            self.free_entry.load(),
+            self.nr_names.load(),
+        ]);
+        (sum & !7) | step as u64
+    }
 }
 
 /// The root page: the only thing that the next kernel is told of by name.
@@ -120,6 +186,7 @@ const _: () = assert!(size_of::<RootHeadSer>() == 256);
 const _: () = assert!(size_of::<RootSer>() == PAGE_SIZE_BYTES);
 const _: () = assert!(offset_of!(RootHeadSer, generation) == 48);
 const _: () = assert!(offset_of!(RootHeadSer, arenas) == 128);
+const _: () = assert!(offset_of!(RootHeadSer, pending) == 192);
 const _: () = assert!(offset_of!(RootSer, tables) == 256);
 
 impl RootHeadSer {
@@ -145,6 +212,8 @@ pub enum NameKind {
     Area = 2,
     /// An object; the value is its handle. Its cache is that of its compatible string.
     Object = 3,
+    /// A directory: nothing but a part of the names of others. It ends with a slash.
+    Directory = 4,
 }
 
 impl NameKind {
@@ -154,6 +223,7 @@ impl NameKind {
             1 => Some(NameKind::Cache),
             2 => Some(NameKind::Area),
             3 => Some(NameKind::Object),
+            4 => Some(NameKind::Directory),
             _ => None,
         }
     }
@@ -161,8 +231,9 @@ impl NameKind {
 
 /// A name, and what it stands for: one entry of the dictionary, 80 bytes.
 ///
-/// An entry is whole before a bucket refers to it, and is not changed while one does: a name gets
-/// another meaning by another entry.
+/// An entry is whole before a bucket refers to it, and is not changed while one does, but for its
+/// links: a name gets another meaning by another entry. Links are one more than the index of an
+/// entry, or 0; they lie outside the checksum, and are checked where they are followed.
 ///
 /// If this structure is modified, `kpreserve-dict-v1` must be updated.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes)]
@@ -190,8 +261,16 @@ pub struct EntrySer {
     pub fingerprint: u64,
     /// A handle: of an arena for a cache or an area, of the object for an object.
     pub value: u64,
+    /// The directory that the name lies in.
+    pub parent: u32,
+    /// Of a directory: the first of what lies in it.
+    pub first_child: u32,
+    /// The next one in the same directory.
+    pub next_sibling: u32,
+    /// The one before in the same directory.
+    pub prev_sibling: u32,
     /// 0.
-    pub reserved1: [u64; 3],
+    pub reserved1: u64,
     /// [`EntrySer::checksum`].
     pub check: u64,
 }
@@ -213,11 +292,15 @@ impl EntrySer {
         next_free: 0,
         fingerprint: 0,
         value: 0,
-        reserved1: [0; 3],
+        parent: 0,
+        first_child: 0,
+        next_sibling: 0,
+        prev_sibling: 0,
+        reserved1: 0,
         check: 0,
     };
 
-    /// Returns what `check` has to be; covers everything but itself.
+    /// Returns what `check` has to be; covers everything but itself and the links.
     pub const fn checksum(&self, root_id: u64, index: u32) -> u64 {
         mix(&[
             root_id,
@@ -230,9 +313,7 @@ impl EntrySer {
             ((self.version as u64) << 32) | self.next_free as u64,
             self.fingerprint,
             self.value,
-            self.reserved1[0],
-            self.reserved1[1],
-            self.reserved1[2],
+            self.reserved1,
         ])
     }
 }

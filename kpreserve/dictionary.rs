@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names, and what they stand for: a hash table in areas.
+//! Names, and what they stand for.
 //!
 //! Strings lie in one area, entries in another, and a third is a hash table of entry numbers
-//! ([`Buckets`]). An entry is whole before a bucket refers to it, and a bucket is one 64-bit word, so
-//! a cut at any instruction leaves the old state or the new one.
+//! ([`Buckets`]), by full names. Entries are linked to a tree of directories besides, which is for
+//! listing. An entry is whole before anything refers to it; a change of several stores is written
+//! down before it is begun (`pending`), so a cut at any instruction leaves the old state or the new
+//! one.
 
 use core::ffi::CStr;
 
 use kernel::prelude::*;
-use kernel::sync::barrier::{
-    smp_mb,
-    Write, //
-};
 use kpreserve_kho::{
     hash::fnv1a,
     validate::{
@@ -34,6 +32,17 @@ use crate::abi::{
     RootHeadSer, //
 };
 
+mod listing;
+mod pending;
+mod tree;
+
+use pending::{
+    is_directory,
+    Branch,
+    Change, //
+};
+use tree::directory_of;
+
 /// The longest name, in bytes.
 pub(crate) const NAME_LEN_MAX: usize = 255;
 
@@ -47,14 +56,20 @@ const NR_FREE_LOOKED_AT: usize = 16;
 ///
 /// # Errors
 ///
-/// EINVAL if the name is empty or begins with a dot, ENAMETOOLONG beyond [`NAME_LEN_MAX`] bytes.
+/// EINVAL if the name is empty, begins with a dot, begins or ends with a slash or has two of them in
+/// a row; ENAMETOOLONG beyond [`NAME_LEN_MAX`] bytes.
 pub(crate) fn check_name(name: &CStr) -> Result<&[u8]> {
     let name = name.to_bytes();
-    match name.first() {
-        None | Some(&RESERVED_PREFIX) => Err(EINVAL),
-        Some(_) if name.len() > NAME_LEN_MAX => Err(ENAMETOOLONG),
-        Some(_) => Ok(name),
+    if name.first().is_none_or(|&first| first == RESERVED_PREFIX) {
+        return Err(EINVAL);
     }
+    if name.len() > NAME_LEN_MAX {
+        return Err(ENAMETOOLONG);
+    }
+    if name.split(|&byte| byte == b'/').any(<[u8]>::is_empty) {
+        return Err(EINVAL);
+    }
+    Ok(name)
 }
 
 /// What a name is to stand for.
@@ -73,23 +88,34 @@ pub(crate) struct Dictionary {
     entries: PVec<EntrySer>,
     strings: PVec<u8>,
     buckets: Buckets,
+    /// Where the compatible string stands that was asked for last: the next one is often the same.
+    last_compatible: (u32, u16),
 }
 
 /// A name that was found.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) entry: EntrySer,
     index: u32,
-    bucket: usize,
+}
+
+/// Returns what links and buckets call the entry at an index.
+fn number_of(index: u32) -> u32 {
+    index.wrapping_add(1)
+}
+
+/// Returns the index of the entry of that number; `None` if it stands for none.
+fn index_of(number: u32) -> Option<usize> {
+    number.checked_sub(1).map(|index| index as usize)
 }
 
 impl Dictionary {
-    /// Makes a dictionary of its areas.
+    /// Makes a dictionary of its areas, and finishes the change that a cut may have left.
     ///
     /// # Errors
     ///
-    /// EINVAL if the number of buckets is not a power of two, or 0 although there are names; ENOMEM, EBUSY if the first
-    /// buckets cannot be had.
+    /// EINVAL if the number of buckets is not a power of two, or 0 although there are names, or if
+    /// that change is none; ENOMEM, EBUSY if the first buckets cannot be had.
     pub(crate) fn new(
         pass: &GatePass<'_>,
         head: &'static RootHeadSer,
@@ -97,14 +123,16 @@ impl Dictionary {
         strings: PVec<u8>,
         buckets: PVec<SharedU64>,
     ) -> Result<Self> {
-        // Not by the counter of names, which a cut may leave one too low.
         let buckets = Buckets::open(pass, "dictionary", buckets, entries.len())?;
-        Ok(Self {
+        let mut dictionary = Self {
             head,
             entries,
             strings,
             buckets,
-        })
+            last_compatible: (0, 0),
+        };
+        dictionary.settle().map_err(Refusal::report)?;
+        Ok(dictionary)
     }
 
     /// Returns how many names there are.
@@ -119,19 +147,32 @@ impl Dictionary {
     /// A [`Refusal`] if the name is not found, but an entry on the way is damaged, which might be
     /// its own.
     pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
+        self.find(name, false)
+    }
+
+    /// Finds a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`lookup`](Self::lookup).
+    fn lookup_directory(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
+        self.find(name, true)
+    }
+
+    fn find(&self, name: &[u8], directory: bool) -> Result<Option<Found>, Refusal> {
         let hash = fnv1a(0, name);
         let hit = self.buckets.find(hash, self.entries.len(), |index| {
             let Some(entry) = self.entry(index)? else {
                 return Ok(None);
             };
-            let is_it =
-                entry.hash == hash && self.string_is(entry.name_offset, entry.name_len, name);
+            let is_it = entry.hash == hash
+                && is_directory(&entry) == directory
+                && self.string_is(entry.name_offset, entry.name_len, name);
             Ok(is_it.then_some(entry))
         })?;
         Ok(hit.map(|hit| Found {
             entry: hit.what,
             index: hit.index,
-            bucket: hit.bucket,
         }))
     }
 
@@ -144,77 +185,168 @@ impl Dictionary {
         )
     }
 
-    /// Returns whether the hash table wants to be rebuilt before the next insertion.
+    /// Returns whether the hash table wants to be rebuilt before a name is inserted.
     ///
-    /// Each name has an entry of its own, so entries bound the names. The counter of names does
-    /// not: a cut may leave it one off.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.buckets.is_crowded(self.entries.len())
+    /// Each name has an entry of its own, and so has each directory: entries bound them. The counter
+    /// of names does not, which the previous kernel may have left wrong.
+    pub(crate) fn is_crowded(&self, name: &[u8]) -> bool {
+        self.buckets.is_crowded(self.nr_entries_with(name))
     }
 
-    /// Gives a meaning to a name. If the name is there already, the old meaning is replaced, in one
-    /// store.
+    fn nr_entries_with(&self, name: &[u8]) -> usize {
+        let nr_directories = name.iter().filter(|&&byte| byte == b'/').count();
+        self.entries.len().saturating_add(nr_directories)
+    }
+
+    /// Gives a meaning to a name. If the name is there already, the old meaning is replaced.
     ///
     /// # Errors
     ///
-    /// ENOMEM, EBUSY if the framework is frozen: nothing has changed then, but that strings may be
-    /// left over. EINVAL if the table is damaged.
+    /// ENOMEM: nothing has changed then, but that strings may be left over. EINVAL if the dictionary
+    /// is damaged.
     pub(crate) fn insert(&mut self, pass: &GatePass<'_>, name: &[u8], meaning: Meaning) -> Result {
         let old = self.lookup(name).map_err(Refusal::report)?;
-        let hash = fnv1a(0, name);
-        let bucket = match &old {
-            Some(found) => found.bucket,
-            None => self.buckets.vacant(hash).ok_or(ENOMEM)?,
-        };
-        let mut entry = EntrySer {
-            hash,
-            name_offset: self.string(
-                pass,
-                name,
-                |entry| (entry.name_offset, entry.name_len),
-                &old,
-            )?,
-            name_len: name.len() as u16,
+        let compatible = meaning.compatible.as_bytes();
+        let template = EntrySer {
             kind: meaning.kind as u16,
-            compatible_offset: self.string(
-                pass,
-                meaning.compatible.as_bytes(),
-                |entry| (entry.compatible_offset, entry.compatible_len),
-                &old,
-            )?,
-            compatible_len: meaning.compatible.len() as u16,
-            reserved0: 0,
+            compatible_offset: self.compatible(pass, compatible)?,
+            compatible_len: compatible.len() as u16,
             version: meaning.version,
-            next_free: 0,
             fingerprint: meaning.fingerprint,
             value: meaning.value,
-            reserved1: [0; 3],
-            check: 0,
+            ..EntrySer::FREE
+        };
+        self.change(pass, Some((name, template)), old)
+    }
+
+    /// Takes a name out.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the links around it are damaged; it stays.
+    pub(crate) fn remove(&mut self, pass: &GatePass<'_>, found: Found) -> Result {
+        self.change(pass, None, Some(found))
+    }
+
+    /// Gives another name, which is not there yet, to what a name stands for.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert); the old name stays.
+    pub(crate) fn rename(&mut self, pass: &GatePass<'_>, found: Found, name: &[u8]) -> Result {
+        let template = EntrySer {
+            parent: 0,
+            first_child: 0,
+            next_sibling: 0,
+            prev_sibling: 0,
+            ..found.entry
+        };
+        self.change(pass, Some((name, template)), Some(found))
+    }
+
+    /// Puts a name in, takes one out, or both, whole or not at all.
+    fn change(
+        &mut self,
+        pass: &GatePass<'_>,
+        new: Option<(&[u8], EntrySer)>,
+        old: Option<Found>,
+    ) -> Result {
+        self.settle().map_err(Refusal::report)?;
+        let place = new
+            .map(|(name, _)| self.place(name))
+            .transpose()
+            .map_err(Refusal::report)?;
+        let unlink = match &old {
+            Some(old) => {
+                let kept = place.map_or(0, |place| place.parent);
+                self.branch_of(number_of(old.index), kept)
+                    .map_err(Refusal::report)?
+            }
+            None => Branch::default(),
+        };
+        let link = match (new, place) {
+            (Some((name, template)), Some(place)) => {
+                // The links that this one follows have to be whole, too.
+                let next = self.first_of(place.parent).map_err(Refusal::report)?;
+                let link = self.prepare(pass, name, template, place.nr_missing)?;
+                if let Some(top) = self.entry_mut(link.top) {
+                    top.parent = place.parent;
+                    top.next_sibling = next;
+                }
+                link
+            }
+            _ => Branch::default(),
+        };
+        let nr_names = match (new, old) {
+            (Some(_), None) => self.nr_names().saturating_add(1),
+            (None, Some(_)) => self.nr_names().saturating_sub(1),
+            _ => self.nr_names(),
+        };
+        let change = Change {
+            link,
+            unlink,
+            nr_names,
+        };
+        self.commit(change).map_err(Refusal::report)
+    }
+
+    /// Makes the entries of a name and of its directories that are not there, linked to one another;
+    /// nothing refers to them so far.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM; strings may be left over.
+    fn prepare(
+        &mut self,
+        pass: &GatePass<'_>,
+        name: &[u8],
+        template: EntrySer,
+        nr_directories: usize,
+    ) -> Result<Branch> {
+        // From here on only the strings need memory.
+        self.entries.reserve_with(pass, nr_directories + 1)?;
+        let name_offset = self.name(pass, name)?;
+        let leaf = self.put(pass, name, name_offset, template)?;
+        let (mut top, mut inner) = (leaf, name);
+        for _ in 0..nr_directories {
+            inner = directory_of(inner);
+            let template = EntrySer {
+                kind: NameKind::Directory as u16,
+                first_child: top,
+                ..EntrySer::FREE
+            };
+            // Its name is the beginning of the other.
+            let directory = self.put(pass, inner, name_offset, template)?;
+            if let Some(entry) = self.entry_mut(top) {
+                entry.parent = directory;
+            }
+            top = directory;
+        }
+        Ok(Branch { leaf, top })
+    }
+
+    /// Writes an entry of a name, whose string is there; returns its number.
+    fn put(
+        &mut self,
+        pass: &GatePass<'_>,
+        name: &[u8],
+        name_offset: u32,
+        template: EntrySer,
+    ) -> Result<u32> {
+        let mut entry = EntrySer {
+            hash: fnv1a(0, name),
+            name_offset,
+            name_len: name.len() as u16,
+            ..template
         };
         let index = self.free_entry(pass)?;
         entry.check = entry.checksum(self.head.root_id, index);
         *self.entries.get_mut(index as usize).ok_or(EINVAL)? = entry;
-        // The entry is whole; this publishes it.
-        self.buckets.set(bucket, hash, index)?;
-        match old {
-            Some(found) => self.put_free_entry(found.index),
-            None => {
-                self.head.nr_names.fetch_add(1);
-            }
-        }
-        Ok(())
+        Ok(number_of(index))
     }
 
-    /// Takes a name out.
-    pub(crate) fn remove(&mut self, _pass: &GatePass<'_>, found: Found) {
-        self.buckets.clear(found.bucket);
-        // A cut may have left the counter one too low.
-        let nr_names = self.nr_names().saturating_sub(1);
-        self.head.nr_names.store(nr_names);
-        self.put_free_entry(found.index);
-    }
-
-    /// Fills `buckets`, the idle table, with all names, and returns the table that it replaces.
+    /// Fills `buckets`, the idle table, with all names and room for `name`, and returns the
+    /// table that it replaces.
     /// `publish` is called when the new table is whole.
     ///
     /// # Errors
@@ -223,10 +355,12 @@ impl Dictionary {
     pub(crate) fn rebuild(
         &mut self,
         pass: &GatePass<'_>,
+        name: &[u8],
         buckets: PVec<SharedU64>,
         publish: impl FnOnce(),
     ) -> Result<PVec<SharedU64>> {
-        let buckets = self.buckets.rebuild(pass, buckets, self.entries.len())?;
+        let nr_entries = self.nr_entries_with(name);
+        let buckets = self.buckets.rebuild(pass, buckets, nr_entries)?;
         publish();
         Ok(core::mem::replace(&mut self.buckets, buckets).into_words())
     }
@@ -252,34 +386,52 @@ impl Dictionary {
         if usize::from(len) != expected.len() {
             return false;
         }
-        expected
-            .iter()
-            .enumerate()
-            .all(|(i, byte)| self.strings.get(offset as usize + i) == Some(byte))
-    }
-
-    /// Returns where a string stands; it is added, unless the entry that is replaced, or one of the
-    /// next free ones, refers to the same. Strings never change, so they can be shared.
-    fn string(
-        &mut self,
-        pass: &GatePass<'_>,
-        string: &[u8],
-        of: impl Fn(&EntrySer) -> (u32, u16),
-        old: &Option<Found>,
-    ) -> Result<u32> {
-        let mut next = self.head.free_entry.load();
-        let free = (0..NR_FREE_LOOKED_AT).map_while(|_| {
-            let entry = self.entries.get(next.checked_sub(1)? as usize)?;
-            next = u64::from(entry.next_free);
-            Some(entry)
-        });
-        let old = old.as_ref().map(|found| &found.entry);
-        for entry in Iterator::chain(old.into_iter(), free) {
-            let (offset, len) = of(entry);
-            if self.string_is(offset, len, string) {
-                return Ok(offset);
+        let mut rest = expected;
+        for chunk in self.strings.chunks_from(offset as usize) {
+            let len = chunk.len().min(rest.len());
+            let Some((part, behind)) = rest.split_at_checked(len) else {
+                return false;
+            };
+            if chunk.get(..len) != Some(part) {
+                return false;
+            }
+            rest = behind;
+            if rest.is_empty() {
+                return true;
             }
         }
+        rest.is_empty()
+    }
+
+    /// Returns where a name stands; it is added, unless one of the next free entries knows it.
+    /// Strings never change, so they can be shared.
+    fn name(&mut self, pass: &GatePass<'_>, name: &[u8]) -> Result<u32> {
+        let mut next = self.head.free_entry.load();
+        for _ in 0..NR_FREE_LOOKED_AT {
+            let index = next.checked_sub(1).and_then(|at| usize::try_from(at).ok());
+            let Some(entry) = index.and_then(|index| self.entries.get(index)) else {
+                break;
+            };
+            if self.string_is(entry.name_offset, entry.name_len, name) {
+                return Ok(entry.name_offset);
+            }
+            next = u64::from(entry.next_free);
+        }
+        self.append(pass, name)
+    }
+
+    /// Returns where a compatible string stands; it is added, unless it was the last one.
+    fn compatible(&mut self, pass: &GatePass<'_>, compatible: &[u8]) -> Result<u32> {
+        let (offset, len) = self.last_compatible;
+        if self.string_is(offset, len, compatible) {
+            return Ok(offset);
+        }
+        let offset = self.append(pass, compatible)?;
+        self.last_compatible = (offset, compatible.len() as u16);
+        Ok(offset)
+    }
+
+    fn append(&mut self, pass: &GatePass<'_>, string: &[u8]) -> Result<u32> {
         let offset = u32::try_from(self.strings.len()).map_err(|_| ENOMEM)?;
         self.strings.extend_from_slice_with(pass, string)?;
         Ok(offset)
@@ -305,24 +457,6 @@ impl Dictionary {
         self.entries.push_with(pass, EntrySer::FREE)?;
         Ok(index)
     }
-
-    fn put_free_entry(&mut self, index: u32) {
-        // No byte may change while a bucket still refers to the entry.
-        smp_mb(Write);
-        let next_free = self.head.free_entry.load() as u32;
-        if let Some(entry) = self.entries.get_mut(index as usize) {
-            // Its strings stay known: the same name often comes back.
-            *entry = EntrySer {
-                next_free,
-                name_offset: entry.name_offset,
-                name_len: entry.name_len,
-                compatible_offset: entry.compatible_offset,
-                compatible_len: entry.compatible_len,
-                ..EntrySer::FREE
-            };
-            self.head.free_entry.store(u64::from(index) + 1);
-        }
-    }
 }
 
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
@@ -338,6 +472,20 @@ mod tests {
         assert_eq!(check_name(c"kvm/vcpu"), Ok(&b"kvm/vcpu"[..]));
         assert_eq!(check_name(c""), Err(EINVAL));
         assert_eq!(check_name(c".object/kv"), Err(EINVAL));
+        assert_eq!(check_name(c"kvm/.vcpu"), Ok(&b"kvm/.vcpu"[..]));
+        assert_eq!(check_name(c"/kvm"), Err(EINVAL));
+        assert_eq!(check_name(c"kvm/"), Err(EINVAL));
+        assert_eq!(check_name(c"kvm//vcpu"), Err(EINVAL));
+    }
+
+    #[test]
+    fn names_lie_in_directories() {
+        assert_eq!(directory_of(b"kvm/vm/1"), b"kvm/vm/");
+        assert_eq!(directory_of(b"kvm/vm/"), b"kvm/");
+        assert_eq!(directory_of(b"kvm/"), b"");
+        assert_eq!(directory_of(b"kvm"), b"");
+        assert_eq!(directory_of(b""), b"");
+        assert_eq!(directory_of(b".pool/small/64"), b"");
     }
 
     #[test]
@@ -355,7 +503,7 @@ mod tests {
             |entry| entry.version = 1,
             |entry| entry.fingerprint = 1,
             |entry| entry.value = 1,
-            |entry| entry.reserved1[2] = 1,
+            |entry| entry.reserved1 = 1,
         ];
         for change in changed {
             let mut other = entry;

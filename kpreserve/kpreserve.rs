@@ -32,6 +32,7 @@
 //! | `pool` | runs of arenas that nobody has open |
 //! | [`framework`] | [`Framework`]: one a boot |
 //! | `names`, `dictionary` | arena table, names |
+//! | [`namespace`] | names as such: listing, renaming, taking away |
 //! | `roll`, `reclaim` | the caches that are up; memory given back under pressure |
 //! | [`open`], `named` | opening caches, areas and objects |
 //! | [`allocator`], `classes`, [`box_handle`] | [`preserved_pool!`]: `Box` and `Vec` in preserved memory |
@@ -58,6 +59,7 @@ pub mod framework;
 pub mod global;
 mod named;
 mod names;
+pub mod namespace;
 pub mod open;
 mod pool;
 mod reclaim;

@@ -120,8 +120,7 @@ impl<T: Preservable> Named<T> {
             if found.entry.value != self.object.handle().into_raw() {
                 return Err(EINVAL);
             }
-            names.dictionary.remove(&pass, found);
-            Ok(())
+            names.dictionary.remove(&pass, found)
         })?;
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so the object is taken once.
@@ -188,7 +187,7 @@ fn bind_named<T: Preservable>(
     name: &[u8],
     object: &Preserved<T>,
 ) -> Result {
-    names.make_room(pass)?;
+    names.make_room(pass, name)?;
     let meaning = Meaning {
         kind: NameKind::Object,
         compatible: T::COMPATIBLE,

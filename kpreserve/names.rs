@@ -173,24 +173,24 @@ impl Names {
         })
     }
 
-    /// Doubles the dictionary's hash table if it is crowded.
+    /// Rebuilds the dictionary's hash table if it is crowded: before a name is inserted.
     ///
     /// # Errors
     ///
     /// ENOMEM, EBUSY if the framework is frozen; the dictionary is as it was.
-    pub(crate) fn make_room(&mut self, pass: &GatePass<'_>) -> Result {
-        if !self.dictionary.is_crowded() {
-            return Ok(());
+    pub(crate) fn make_room(&mut self, pass: &GatePass<'_>, name: &[u8]) -> Result {
+        // Each time the table doubles, so this has an end.
+        while self.dictionary.is_crowded(name) {
+            let head = self.framework.root().head();
+            let (active, idle) = buckets_ids(self.framework);
+            let buckets = own::<SharedU64>(self.framework, &self.arenas, idle)?;
+            let next = u64::from(idle == ARENA_BUCKETS[1]);
+            let mut old = self
+                .dictionary
+                .rebuild(pass, name, buckets, || head.active_buckets.store(next))?;
+            debug_assert_ne!(active, idle);
+            old.truncate_with(pass, 0);
         }
-        let head = self.framework.root().head();
-        let (active, idle) = buckets_ids(self.framework);
-        let buckets = own::<SharedU64>(self.framework, &self.arenas, idle)?;
-        let next = u64::from(idle == ARENA_BUCKETS[1]);
-        let mut old = self
-            .dictionary
-            .rebuild(pass, buckets, || head.active_buckets.store(next))?;
-        debug_assert_ne!(active, idle);
-        old.truncate_with(pass, 0);
         Ok(())
     }
 

@@ -356,7 +356,7 @@ fn noun(kind: Option<NameKind>) -> &'static str {
         Some(NameKind::Cache) => "a cache",
         Some(NameKind::Area) => "an area",
         Some(NameKind::Object) => "an object",
-        None => "something unknown",
+        Some(NameKind::Directory) | None => "something unknown",
     }
 }
 
@@ -403,7 +403,7 @@ fn make(
     contents: &Contents,
     plan: &ArenaPlan,
 ) -> Result<ArenaHandle<()>> {
-    names.make_room(pass)?;
+    names.make_room(pass, name)?;
     let handle = names.make_arena(pass, plan)?;
     let meaning = Meaning {
         kind,
@@ -423,7 +423,7 @@ fn make(
 fn unmake(names: &mut Names, pass: &GatePass<'_>, name: &[u8], handle: ArenaHandle<()>) {
     // It was put there by the same caller, under the same lock.
     if let Ok(Some(found)) = names.dictionary.lookup(name) {
-        names.dictionary.remove(pass, found);
+        let _ = names.dictionary.remove(pass, found);
     }
     names.retire_arena(handle.id());
 }

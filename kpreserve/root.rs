@@ -32,6 +32,7 @@ use kpreserve_kho::{
 };
 
 use crate::abi::{
+    PendingSer,
     RootHeadSer,
     RootSer,
     ARENA_TABLE,
@@ -100,9 +101,11 @@ impl Root {
             active_buckets: SharedU64::new(0),
             free_entry: SharedU64::new(0),
             nr_names: SharedU64::new(0),
-            reserved1: [0; 5],
+            first_name: SharedU64::new(0),
+            reserved1: [0; 4],
             arenas,
-            reserved2: [0; 8],
+            pending: PendingSer::none(),
+            reserved2: [0; 3],
         };
         head.check = head.checksum();
         let page = pages.memory().cast::<RootSer>();

@@ -15,8 +15,10 @@ use kpreserve::abi::{
     pool_fingerprint,
     EntrySer,
     NameKind,
+    PendingSer,
     RootHeadSer,
     RootSer,
+    Step,
     ARENA_BUCKETS,
     ARENA_ENTRIES,
     ARENA_FIRST,
@@ -163,10 +165,20 @@ fn head() -> RootHeadSer {
         active_buckets: SharedU64::new(1),
         free_entry: SharedU64::new(7),
         nr_names: SharedU64::new(9),
-        reserved1: [0; 5],
+        first_name: SharedU64::new(5),
+        reserved1: [0; 4],
         arenas: arena(),
-        reserved2: [0; 8],
+        pending: PendingSer {
+            step: SharedU64::new(0),
+            link: SharedU64::new(0x0000_0006_0000_0004),
+            unlink: SharedU64::new(0x0000_0003_0000_0003),
+            free_entry: SharedU64::new(7),
+            nr_names: SharedU64::new(9),
+        },
+        reserved2: [0; 3],
     };
+    let step = head.pending.seal(ROOT_ID, Step::Unlink);
+    head.pending.step.store(step);
     head.check = head.checksum();
     head
 }
@@ -196,7 +208,11 @@ fn entry() -> EntrySer {
         next_free: 0,
         fingerprint: 0x5857_5655_5453_5251,
         value: 0x0000_0005_0000_0011,
-        reserved1: [0; 3],
+        parent: 6,
+        first_child: 0,
+        next_sibling: 2,
+        prev_sibling: 9,
+        reserved1: 0,
         check: 0,
     };
     entry.check = entry.checksum(ROOT_ID, 3);
@@ -253,9 +269,18 @@ fn layouts() -> Vec<Layout> {
             active_buckets: SharedU64,
             free_entry: SharedU64,
             nr_names: SharedU64,
-            reserved1: [u64; 5],
+            first_name: SharedU64,
+            reserved1: [u64; 4],
             arenas: ArenaSer,
-            reserved2: [u64; 8],
+            pending: PendingSer,
+            reserved2: [u64; 3],
+        }),
+        layout!(PendingSer {
+            step: SharedU64,
+            link: SharedU64,
+            unlink: SharedU64,
+            free_entry: SharedU64,
+            nr_names: SharedU64,
         }),
         layout!(RootSer {
             head: RootHeadSer,
@@ -317,7 +342,11 @@ fn layouts() -> Vec<Layout> {
             next_free: u32,
             fingerprint: u64,
             value: u64,
-            reserved1: [u64; 3],
+            parent: u32,
+            first_child: u32,
+            next_sibling: u32,
+            prev_sibling: u32,
+            reserved1: u64,
             check: u64,
         }),
     ]
@@ -373,10 +402,11 @@ fn constants(out: &mut String) {
     );
     let _ = writeln!(
         out,
-        "kinds of names: cache {}, area {}, object {}",
+        "kinds of names: cache {}, area {}, object {}, directory {}",
         NameKind::Cache as u16,
         NameKind::Area as u16,
-        NameKind::Object as u16
+        NameKind::Object as u16,
+        NameKind::Directory as u16
     );
     for (name, fingerprint) in [
         ("u8", u8::FINGERPRINT),

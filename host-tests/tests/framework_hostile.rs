@@ -260,7 +260,7 @@ macro_rules! fields {
 
 const ROOT_FIELDS: &[(&str, usize, usize)] = fields!(RootHeadSer:
     magic 8, version 4, byte_order 4, page_size_bytes 4, reserved0 4, root_id 8, self_phys 8, check 8,
-    generation 8, boot 8, active_buckets 8, free_entry 8, nr_names 8);
+    generation 8, boot 8, active_buckets 8, free_entry 8, nr_names 8, first_name 8);
 const RUN_FIELDS: &[(&str, usize, usize)] = fields!(RunSer:
     phys_order 8, owner 4, index 4, reserved 8, check 8);
 const ARENA_FIELDS: &[(&str, usize, usize)] = fields!(ArenaSer:
@@ -268,7 +268,8 @@ const ARENA_FIELDS: &[(&str, usize, usize)] = fields!(ArenaSer:
     nr_slots 4, len 8, generation 4, reserved1 4, pending 8, check 8);
 const ENTRY_FIELDS: &[(&str, usize, usize)] = fields!(EntrySer:
     hash 8, name_offset 4, name_len 2, kind 2, compatible_offset 4, compatible_len 2, reserved0 2,
-    version 4, next_free 4, fingerprint 8, value 8, reserved1 8, check 8);
+    version 4, next_free 4, fingerprint 8, value 8, parent 4, first_child 4, next_sibling 4,
+    prev_sibling 4, reserved1 8, check 8);
 const SLAB_FIELDS: &[(&str, usize, usize)] = fields!(SlabSer:
     magic 8, phys 8, root_id 8, check 8, owner 4, stride_bytes 4, nr_slots 4, first_slot 2,
     slab_order 1, reserved0 1, place 4, reserved1 4);
