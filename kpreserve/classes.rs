@@ -230,6 +230,7 @@ fn open_class(
         &contents,
         geometry,
         flags,
+        |names, handle| Ok(names.shared_if_up(handle).map(|opened| opened.raw())),
         |names, handle| Ok(names.shared_cache(handle)?.raw()),
     )?;
     expect(

@@ -30,6 +30,7 @@ use crate::names::Names;
 use crate::pool::Pool;
 use crate::roll::Roll;
 use crate::root::Root;
+use crate::rwlock::RwLock;
 use crate::survey::survey;
 use crate::table::RunTable;
 
@@ -49,7 +50,7 @@ pub struct Framework {
     #[pin]
     gate: Gate,
     #[pin]
-    names: Mutex<Option<Names>>,
+    names: RwLock<Option<Names>>,
     #[pin]
     pool: Mutex<Pool>,
     #[pin]
@@ -146,7 +147,7 @@ impl Framework {
                 nr_cpus_drained: Atomic::new(0),
             },
             gate <- Gate::new(),
-            names <- new_mutex!(None, "kpreserve_names"),
+            names <- RwLock::new(None),
             pool <- new_mutex!(pool, "kpreserve_pool"),
             table <- new_mutex!(table, "kpreserve_table"),
         }? Error);
@@ -231,12 +232,27 @@ impl Framework {
         }
     }
 
-    /// Runs `f` on the names, which are opened first if that has not succeeded yet.
+    /// Runs `f` on the names as they are, beside others who do; they are opened first if that has
+    /// not succeeded yet. `f` takes no names itself.
+    pub(crate) fn with_names_shared<R>(
+        &'static self,
+        f: impl FnOnce(&Names) -> Result<R>,
+    ) -> Result<R> {
+        let names = self.names.read();
+        if let Some(names) = &*names {
+            return f(names);
+        }
+        drop(names);
+        self.with_names(|names| f(names))
+    }
+
+    /// Runs `f` on the names, alone; they are opened first if that has not succeeded yet. `f` takes no
+    /// names itself.
     pub(crate) fn with_names<R>(
         &'static self,
         f: impl FnOnce(&mut Names) -> Result<R>,
     ) -> Result<R> {
-        let mut names = self.names.lock();
+        let mut names = self.names.write();
         if names.is_none() {
             *names = Some(Names::open(self)?);
         }
@@ -291,7 +307,7 @@ impl Ledger for Framework {
 
     unsafe fn retire(&self, _pass: &GatePass<'_>, id: u32) {
         // One step for whoever opens: not between the record's end and the pool's.
-        let mut names = self.names.lock();
+        let mut names = self.names.write();
         // The framework's own arenas keep their records.
         if id >= crate::abi::ARENA_FIRST {
             if let Some(names) = &mut *names {

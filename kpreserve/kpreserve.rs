@@ -36,6 +36,7 @@
 //! | `roll`, `reclaim` | the caches that are up; memory given back under pressure |
 //! | [`open`], `named` | opening caches, areas and objects |
 //! | [`allocator`], `classes`, [`box_handle`] | [`preserved_pool!`]: `Box` and `Vec` in preserved memory |
+//! | `rwlock` | a lock that readers share |
 //! | `contents` | what something is of, for who has no type at hand |
 //! | `global`, `boot` | the framework of this boot; init, freeze by reboot notifier, worker |
 
@@ -65,6 +66,7 @@ mod pool;
 mod reclaim;
 mod roll;
 mod root;
+mod rwlock;
 mod survey;
 mod table;
 

@@ -84,7 +84,7 @@ impl<T: Preservable> Named<T> {
         let name = check_name(name)?;
         let cache = object_cache::<T>(framework, flags)?;
         let pass = framework.gate().enter()?;
-        let there = framework.with_names(|names| claim_named(names, &cache, name))?;
+        let there = framework.with_names_shared(|names| claim_named(names, &cache, name))?;
         let object = match there {
             Some(object) => object,
             None => {
@@ -212,6 +212,12 @@ fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> 
         &contents,
         geometry,
         flags,
+        |names, handle| {
+            names
+                .shared_if_up(handle)
+                .map(Cache::from_opened)
+                .transpose()
+        },
         |names, handle| Cache::from_opened(names.shared_cache(handle)?),
     )
 }

@@ -95,7 +95,6 @@ impl ArenaPlan {
 
 /// A cache that is up: open, or closed but kept for the next open in this boot.
 struct Up {
-    id: u32,
     generation: u32,
     cache: &'static RawCache,
     /// Held open by the framework itself, for the named objects of a type.
@@ -109,6 +108,8 @@ pub(crate) struct Names {
     free_arenas: KVec<u32>,
     pub(crate) dictionary: Dictionary,
     caches: KVec<Up>,
+    /// By arena: one more than the index of its cache, 0 if it is not up.
+    places: KVVec<u32>,
     /// Whose place on the framework's roll is the last.
     last: Option<&'static roll::Link>,
 }
@@ -169,6 +170,7 @@ impl Names {
             free_arenas,
             dictionary,
             caches: KVec::new(),
+            places: KVVec::new(),
             last: None,
         })
     }
@@ -258,6 +260,26 @@ impl Names {
         Ok(record)
     }
 
+    /// Returns the cache on an arena, if it is up.
+    pub(crate) fn cache_if_up(&self, handle: ArenaHandle<()>) -> Option<&'static RawCache> {
+        self.up(handle).map(|up| up.cache)
+    }
+
+    /// Returns a share of the cache on an arena, if the framework holds it open.
+    pub(crate) fn shared_if_up(&self, handle: ArenaHandle<()>) -> Option<Opened> {
+        self.up(handle)?.shared.clone()
+    }
+
+    fn index_of(&self, handle: ArenaHandle<()>) -> Option<usize> {
+        let place = *self.places.get(handle.id() as usize)?;
+        place.checked_sub(1).map(|index| index as usize)
+    }
+
+    fn up(&self, handle: ArenaHandle<()>) -> Option<&Up> {
+        let up = self.caches.get(self.index_of(handle)?)?;
+        (up.generation == handle.generation()).then_some(up)
+    }
+
     /// Returns the cache on an arena, which is brought up if it is not.
     ///
     /// # Errors
@@ -265,10 +287,12 @@ impl Names {
     /// As [`arena`](Self::arena); EINVAL if the cache is refused; EBUSY, ENOMEM.
     pub(crate) fn cache(&mut self, handle: ArenaHandle<()>) -> Result<&'static RawCache> {
         let ser = self.arena(handle)?;
-        if let Some(up) = self.caches.iter().find(|up| up.id == handle.id()) {
-            if up.generation == handle.generation() {
-                return Ok(up.cache);
-            }
+        if let Some(up) = self.up(handle) {
+            return Ok(up.cache);
+        }
+        let place_by_arena = handle.id() as usize;
+        if place_by_arena >= self.places.len() {
+            self.places.resize(place_by_arena + 1, 0, GFP_KERNEL)?;
         }
         self.caches.reserve(1, GFP_KERNEL)?;
         // Its place comes before its runs: an initialiser that has them and is not used would keep
@@ -280,12 +304,14 @@ impl Names {
         // SAFETY: leaked, so it is never moved again.
         let cache: &'static RawCache = KBox::leak(unsafe { Pin::into_inner_unchecked(cache) });
         let up = Up {
-            id: handle.id(),
             generation: handle.generation(),
             cache,
             shared: None,
         };
         self.caches.push(up, GFP_KERNEL)?;
+        if let Some(at) = self.places.get_mut(place_by_arena) {
+            *at = self.caches.len() as u32;
+        }
         self.last = Some(self.framework.roll().add(self.last, on_roll, cache));
         Ok(cache)
     }
@@ -298,8 +324,8 @@ impl Names {
     /// As [`cache`](Self::cache).
     pub(crate) fn shared_cache(&mut self, handle: ArenaHandle<()>) -> Result<Opened> {
         let cache = self.cache(handle)?;
-        let up = self.caches.iter_mut().find(|up| up.id == handle.id());
-        let shared = &mut up.ok_or(EINVAL)?.shared;
+        let index = self.index_of(handle).ok_or(EINVAL)?;
+        let shared = &mut self.caches.get_mut(index).ok_or(EINVAL)?.shared;
         if let Some(opened) = shared {
             return Ok(opened.clone());
         }

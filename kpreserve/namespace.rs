@@ -95,7 +95,7 @@ impl Framework {
         prefix: &CStr,
         f: impl FnMut(&CStr, NameKind) -> Result,
     ) -> Result {
-        self.with_names(|names| names.dictionary.list(prefix.to_bytes(), f))
+        self.with_names_shared(|names| names.dictionary.list(prefix.to_bytes(), f))
     }
 
     /// Does what [`rename`] does.

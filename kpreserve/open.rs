@@ -148,6 +148,7 @@ impl<T: Preservable> OpenWith for Cache<T> {
             &Contents::of::<T>(),
             geometry,
             flags,
+            |names, handle| names.cache_if_up(handle).map(Cache::from_raw).transpose(),
             |names, handle| Cache::from_raw(names.cache(handle)?),
         )?;
         cache.raw().set_node(options.node);
@@ -160,17 +161,28 @@ impl<T: Preservable> OpenWith for Cache<T> {
 }
 
 /// Runs `f` on the arena of the cache of a name, which is made, with slabs of that layout, if there is
-/// none.
+/// none. If there is one, `look` comes before: if it returns something, all was done beside others who
+/// only look.
 pub(crate) fn with_cache<R>(
     framework: &'static Framework,
     name: &[u8],
     contents: &Contents,
     geometry: Geometry,
     flags: Flags,
+    look: impl FnOnce(&Names, ArenaHandle<()>) -> Result<Option<R>>,
     f: impl FnOnce(&mut Names, ArenaHandle<()>) -> Result<R>,
 ) -> Result<R> {
     can_sleep(flags)?;
     let pass = framework.gate().enter()?;
+    let there = framework.with_names_shared(|names| {
+        match find(names, name, NameKind::Cache, contents)? {
+            Some(handle) => look(names, handle),
+            None => Ok(None),
+        }
+    })?;
+    if let Some(there) = there {
+        return Ok(there);
+    }
     framework.with_names(|names| {
         if let Some(handle) = find(names, name, NameKind::Cache, contents)? {
             return f(names, handle);
@@ -190,10 +202,17 @@ fn open_raw_area<T: Preservable>(
     can_sleep(flags)?;
     let name = check_name(name)?;
     let pass = framework.gate().enter()?;
+    let contents = Contents::of::<T>();
+    // Whoever finds what it opens changes no name.
+    let there =
+        framework.with_names_shared(|names| raw_area_of(framework, names, name, &contents))?;
+    if let Some(there) = there {
+        return Ok(there);
+    }
     framework.with_names(|names| {
-        let contents = Contents::of::<T>();
-        if let Some(handle) = find(names, name, NameKind::Area, &contents)? {
-            return raw_area(framework, names, handle);
+        // Somebody may have been faster.
+        if let Some(there) = raw_area_of(framework, names, name, &contents)? {
+            return Ok(there);
         }
         let plan = ArenaPlan::area::<T>();
         let handle = make(names, &pass, name, NameKind::Area, &contents, &plan)?;
@@ -201,9 +220,21 @@ fn open_raw_area<T: Preservable>(
     })
 }
 
+/// Opens the area that a name stands for; `None` if it stands for nothing.
+fn raw_area_of(
+    framework: &'static Framework,
+    names: &Names,
+    name: &[u8],
+    contents: &Contents,
+) -> Result<Option<RawArea>> {
+    find(names, name, NameKind::Area, contents)?
+        .map(|handle| raw_area(framework, names, handle))
+        .transpose()
+}
+
 fn raw_area(
     framework: &'static Framework,
-    names: &mut Names,
+    names: &Names,
     handle: ArenaHandle<()>,
 ) -> Result<RawArea> {
     let ser = names.arena(handle)?;
@@ -231,7 +262,7 @@ fn adopt_raw_area<T: Preservable>(
         // Nothing was stored yet: no damage, and nothing to log.
         return Err(EINVAL);
     }
-    framework.with_names(|names| {
+    framework.with_names_shared(|names| {
         let ser = names.arena(handle)?;
         let (found, area) = (ser.kind.into(), ArenaKind::Area as u64);
         expect_equal("ArenaHandle", "kind", handle.into_raw(), found, area)
