@@ -197,8 +197,8 @@ impl Dictionary {
         Ok(entry.copied().unwrap_or(EntrySer::FREE))
     }
 
-    /// Checks that a link leads to nothing, or to what has the same directory, and knows who is
-    /// before it.
+    /// Checks that a link leads to nothing, or to what has the same directory, whose name is shorter,
+    /// and knows who is before it.
     fn neighbour(
         &self,
         structure: &'static str,
@@ -212,6 +212,9 @@ impl Dictionary {
         }
         let entry = self.linked(structure, field, number)?;
         let at = number.into();
+        let shorter = index_of(directory).and_then(|index| self.entries.get(index));
+        let len_min = shorter.map_or(1, |directory| u64::from(directory.name_len) + 1);
+        expect_at_least("EntrySer", "name_len", at, entry.name_len.into(), len_min)?;
         expect_at_least("EntrySer", "kind", at, entry.kind.into(), 1)?;
         expect_equal(
             "EntrySer",
