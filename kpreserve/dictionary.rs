@@ -360,7 +360,10 @@ impl Dictionary {
         publish: impl FnOnce(),
     ) -> Result<PVec<SharedU64>> {
         let nr_entries = self.nr_entries_with(name);
-        let buckets = self.buckets.rebuild(pass, buckets, nr_entries)?;
+        let buckets = self
+            .buckets
+            .rebuild(pass, buckets, nr_entries)
+            .map_err(|(error, _)| error)?;
         publish();
         Ok(core::mem::replace(&mut self.buckets, buckets).into_words())
     }

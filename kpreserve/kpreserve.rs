@@ -58,6 +58,7 @@ mod contents;
 mod dictionary;
 pub mod framework;
 pub mod global;
+mod maps;
 mod named;
 mod names;
 pub mod namespace;
@@ -99,7 +100,10 @@ pub use kpreserve_vmalloc::{
     Area,
     KhoVmalloc,
     KhoVmallocSer,
-    PVec, //
+    PMap,
+    PStrings,
+    PVec,
+    StrSer, //
 };
 pub use named::Named;
 pub use open::{
@@ -125,11 +129,14 @@ pub mod prelude {
         Node,
         Open as _,
         OpenWith as _,
+        PMap,
+        PStrings,
         PVec,
         Preservable,
         Preserved,
         PreservedPool as _,
-        SharedU64, //
+        SharedU64,
+        StrSer, //
     };
     pub use kernel::prelude::*;
 }

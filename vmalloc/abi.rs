@@ -93,6 +93,67 @@ impl RedoSer {
     }
 }
 
+/// The name and the version of the format of maps.
+pub const MAP_COMPATIBLE: &CStr = c"kpreserve-map-v1";
+
+/// What a map is: the only element of its head, which is an area.
+///
+/// Keys, values and free indices are areas; so are the two tables, of which [`state`](Self::state) says
+/// which one is in use. `vmalloc/pmap.rs` and Documentation/abi.rst say what they hold.
+///
+/// If this structure is modified, [`MAP_COMPATIBLE`] must be updated.
+#[derive(Debug, FromBytes, IntoBytes)]
+#[repr(C)]
+pub struct MapSer {
+    /// [`MapSer::MAGIC`].
+    pub magic: u64,
+    /// What hashes of keys begin with: drawn when the map was made.
+    pub seed: u64,
+    /// Which of the tables is in use: 0 or 1; with [`CLEARING`](Self::CLEARING) until what the other one
+    /// referred to is gone; or [`ENDING`](Self::ENDING).
+    pub state: SharedU64,
+    /// Handle of the area of keys.
+    pub keys: u64,
+    /// Handle of the area of values.
+    pub values: u64,
+    /// Handle of the area of free indices.
+    pub free: u64,
+    /// Handles of the tables.
+    pub buckets: [u64; 2],
+    /// 0.
+    pub reserved: u64,
+    /// [`MapSer::checksum`]; covers everything but `state` and itself.
+    pub check: u64,
+}
+
+impl MapSer {
+    /// First eight bytes: `"KPRESMAP"`.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"KPRESMAP");
+
+    /// In `state`: no key is left, but keys, values and free indices are still to be dropped.
+    pub const CLEARING: u64 = 2;
+
+    /// As `state`: the map is over, and what it consists of is to be freed.
+    pub const ENDING: u64 = 4;
+
+    /// Returns what `check` has to be.
+    pub const fn checksum(&self) -> u64 {
+        mix(&[
+            self.magic,
+            self.seed,
+            self.keys,
+            self.values,
+            self.free,
+            self.buckets[0],
+            self.buckets[1],
+            self.reserved,
+        ])
+    }
+}
+
+const _: () = assert!(size_of::<MapSer>() == 80);
+const _: () = assert!(offset_of!(MapSer, state) == 16);
+const _: () = assert!(offset_of!(MapSer, check) == 72);
 const _: () = assert!(size_of::<RedoSer>() == 40);
 const _: () = assert!(offset_of!(RedoSer, check) == 32);
 const _: () = assert!(STRIDE_BYTES_MAX == 4 << 20);

@@ -19,7 +19,7 @@ use kpreserve_kho::{
 use crate::pvec::PVec;
 
 /// Buckets of a new table.
-const NR_BUCKETS_MIN: usize = 64;
+pub(crate) const NR_BUCKETS_MIN: usize = 64;
 
 /// So many tombstones on the way to a free bucket are too many.
 const NR_TOMBSTONES_MAX: usize = 32;
@@ -257,13 +257,27 @@ impl Buckets {
     ///
     /// # Errors
     ///
-    /// ENOMEM.
+    /// ENOMEM, with the vector.
+    // The vector comes back: nobody else could open it again.
+    #[allow(clippy::result_large_err)]
     pub fn rebuild(
         &self,
         pass: &GatePass<'_>,
         mut words: PVec<SharedU64>,
         nr_entries: usize,
-    ) -> Result<Self> {
+    ) -> Result<Self, (Error, PVec<SharedU64>)> {
+        match self.fill(pass, &mut words, nr_entries) {
+            // INVARIANT: a power of two that is not smaller.
+            Ok(()) => Ok(Self {
+                words,
+                structure: self.structure,
+                is_littered: false,
+            }),
+            Err(error) => Err((error, words)),
+        }
+    }
+
+    fn fill(&self, pass: &GatePass<'_>, words: &mut PVec<SharedU64>, nr_entries: usize) -> Result {
         let factor = if self.is_small(nr_entries) { 2 } else { 1 };
         let nr_buckets = self.words.len().checked_mul(factor).ok_or(ENOMEM)?;
         // What a cut may have left.
@@ -279,12 +293,22 @@ impl Buckets {
             // There are at least as many buckets as before.
             free.ok_or(EINVAL)?.store(word.0);
         }
-        // INVARIANT: a power of two that is not smaller.
-        Ok(Self {
-            words,
-            structure: self.structure,
-            is_littered: false,
-        })
+        Ok(())
+    }
+
+    /// Goes through the entries, of which there are `nr_entries` elsewhere, in no order. Words that refer
+    /// to none are passed by.
+    pub fn indices(&self, nr_entries: usize) -> impl Iterator<Item = u32> + '_ {
+        let words = self.words.iter().map(|word| Word(word.load()));
+        words
+            .filter(|word| !word.is_vacant())
+            .filter_map(|word| word.number().checked_sub(1))
+            .filter(move |&index| (index as usize) < nr_entries)
+    }
+
+    /// Returns the number of pages that the table has.
+    pub fn nr_pages(&self) -> usize {
+        self.words.nr_pages()
     }
 
     /// Returns the vector, to be given back.

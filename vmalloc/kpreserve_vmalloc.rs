@@ -20,6 +20,8 @@
 //! | [`area`] | [`Area`]: a fixed number of elements |
 //! | [`pvec`] | [`PVec`]: a vector |
 //! | [`buckets`] | [`Buckets`]: a hash index, from hash to index |
+//! | [`strings`] | [`PStrings`]: strings, one behind the other |
+//! | [`pmap`] | [`PMap`]: a hash map |
 //! | [`chunks`] | [`Chunks`], [`ChunksMut`]: elements run by run |
 //! | [`interchange`] | [`KhoVmalloc`]: areas as mainline's `struct kho_vmalloc`, and the reverse |
 //! | [`view`] | [`View`], [`ViewMut`]: the elements as one slice |
@@ -51,10 +53,12 @@ pub mod buckets;
 pub mod chunks;
 mod directory;
 pub mod interchange;
+pub mod pmap;
 pub mod pvec;
 pub mod raw;
 mod redo;
 pub mod stride;
+pub mod strings;
 mod validate;
 pub mod view;
 
@@ -68,9 +72,14 @@ pub use interchange::{
     KhoVmalloc,
     KhoVmallocSer, //
 };
+pub use pmap::PMap;
 pub use pvec::PVec;
 pub use raw::RawArea;
 pub use stride::Stride;
+pub use strings::{
+    PStrings,
+    StrSer, //
+};
 pub use view::{
     View,
     ViewMut, //

@@ -32,6 +32,7 @@ mod edit;
 mod exchange;
 mod structure;
 
+pub(crate) use access::bytes_of;
 pub(crate) use edit::Room;
 
 /// Where a run begins in this boot.
@@ -72,6 +73,12 @@ unsafe impl Sync for Tail {}
 /// go back to the framework, preserved and recorded as they are, and the next open finds them.
 /// [`discard`](Self::discard) is what frees them.
 ///
+/// A pointer: what there is to know of an area would take too much of a kernel stack, on which a few
+/// of them are moved about whenever something is opened.
+pub struct RawArea {
+    inner: KBox<Inner>,
+}
+
 /// # Invariants
 ///
 /// - `directory` lists the runs of `arena`, in their order, each with the number of elements that
@@ -82,7 +89,7 @@ unsafe impl Sync for Tail {}
 ///   elements that fit into the rest of its run.
 /// - `ser.pending` is 0 but while a change is made, or was found.
 /// - Unless `retired`, the record `ser` belongs to `arena`.
-pub struct RawArea {
+struct Inner {
     arena: Arena,
     directory: Directory<Start>,
     stride: Stride,
@@ -100,27 +107,30 @@ impl RawArea {
     /// Makes an area of an arena and its descriptor, a new one or one of the previous kernel: the
     /// same checks, the same cost.
     ///
-    /// No element is touched and nothing is mapped. A few instructions a run, one small allocation.
+    /// No element is touched and nothing is mapped. A few instructions a run, two small allocations.
     /// Only if the previous kernel was stopped while it changed something in the middle, the
     /// elements that this moves are copied.
     ///
     /// # Errors
     ///
     /// EINVAL if the descriptor and the runs make no area: kind, stride, run numbers 0, 1, 2, ...,
-    /// run sizes, length, record of a change; the [`Refusal`] is logged. ENOMEM for the directory. The runs were given
-    /// back by [`Ledger::close`] then, and the record is untouched; whoever made a record for a
+    /// run sizes, length, record of a change; the [`Refusal`] is logged. ENOMEM. The runs were given back
+    /// by [`Ledger::close`] then, and the record is untouched; whoever made a record for a
     /// new area retires it.
     ///
     /// [`Refusal`]: kpreserve_kho::Refusal
     /// [`Ledger::close`]: kpreserve_kho::Ledger::close
     pub fn new(arena: Arena, ser: &'static ArenaSer) -> Result<Self> {
-        match Self::read(&arena, ser) {
-            Ok((directory, stride, len)) => {
+        let opened = KBox::<Inner>::new_uninit(GFP_KERNEL)
+            .map_err(Error::from)
+            .and_then(|place| Ok((place, Self::read(&arena, ser)?)));
+        match opened {
+            Ok((place, (directory, stride, len))) => {
                 let gate = arena.ledger().gate();
                 let stale = len..directory.capacity();
                 // INVARIANT: `read` made the first two true; all that is not published is
                 // suspected; the caller opens the arena with its record.
-                let mut area = Self {
+                let inner = place.write(Inner {
                     arena,
                     directory,
                     stride,
@@ -130,7 +140,8 @@ impl RawArea {
                     ser,
                     gate,
                     retired: false,
-                };
+                });
+                let mut area = Self { inner };
                 area.recover()?;
                 Ok(area)
             }
@@ -161,64 +172,64 @@ impl RawArea {
     /// Returns the number of published elements.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.inner.len
     }
 
     /// Returns whether there are no published elements.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.inner.len == 0
     }
 
     /// Returns how many elements the runs have room for.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.directory.capacity()
+        self.inner.directory.capacity()
     }
 
     /// Returns the element size.
     #[inline]
     pub fn stride(&self) -> Stride {
-        self.stride
+        self.inner.stride
     }
 
     /// Returns the number of runs.
     pub fn nr_runs(&self) -> usize {
-        self.arena.runs().len()
+        self.inner.arena.runs().len()
     }
 
     /// Returns the number of pages that the runs have together.
     pub fn nr_pages(&self) -> usize {
-        self.arena.nr_pages()
+        self.inner.arena.nr_pages()
     }
 
     /// Returns the arena's id.
     pub fn id(&self) -> u32 {
-        self.arena.id()
+        self.inner.arena.id()
     }
 
     /// Returns the descriptor.
     pub fn ser(&self) -> &'static ArenaSer {
-        self.ser
+        self.inner.ser
     }
 
     /// Prefers a NUMA node for runs to come.
     pub fn set_node(&mut self, node: Node) {
-        self.arena.set_node(node);
+        self.inner.arena.set_node(node);
     }
 
     /// Returns the machine that the runs come from.
     pub(crate) fn machine(&self) -> &'static dyn Machine {
-        self.arena.machine()
+        self.inner.arena.machine()
     }
 
     /// Returns the runs that published elements lie in.
     pub(crate) fn published_runs(&self) -> &[Run] {
-        let last = self.len.checked_sub(1);
+        let last = self.inner.len.checked_sub(1);
         let nr_runs = last
-            .and_then(|last| self.directory.number_of(last))
+            .and_then(|last| self.inner.directory.number_of(last))
             .map_or(0, |number| number + 1);
-        self.arena.runs().get(..nr_runs).unwrap_or(&[])
+        self.inner.arena.runs().get(..nr_runs).unwrap_or(&[])
     }
 
     /// Passes the gate of structural writers. May sleep. The pass does not borrow the area.
@@ -227,7 +238,7 @@ impl RawArea {
     ///
     /// EBUSY once the framework is frozen.
     pub fn enter(&self) -> Result<GatePass<'static>> {
-        self.gate.enter()
+        self.inner.gate.enter()
     }
 
     /// Looks whether the gate is open, without entering it.
@@ -237,7 +248,7 @@ impl RawArea {
     /// EBUSY once the framework is frozen.
     #[inline]
     pub(crate) fn look(&self) -> Result {
-        if self.gate.is_frozen() {
+        if self.inner.gate.is_frozen() {
             return Err(EBUSY);
         }
         Ok(())
@@ -254,25 +265,29 @@ impl RawArea {
         let pass = self.enter()?;
         self.truncate(0);
         self.release_runs(&pass, 0);
-        let (ledger, id) = (self.arena.ledger(), self.arena.id());
+        let (ledger, id) = (self.inner.arena.ledger(), self.inner.arena.id());
         // SAFETY: the arena is ours; its runs were given back above, and `retired` keeps it and its
         // descriptor from being used again.
         unsafe { ledger.retire(&pass, id) };
         // INVARIANT: the record is somebody else's from here on.
-        self.retired = true;
+        self.inner.retired = true;
         Ok(())
     }
 }
 
 impl Drop for RawArea {
     fn drop(&mut self) {
-        if self.retired {
+        if self.inner.retired {
             return;
         }
-        let (machine, ledger, id) = (self.arena.machine(), self.arena.ledger(), self.arena.id());
+        let (machine, ledger, id) = (
+            self.inner.arena.machine(),
+            self.inner.arena.ledger(),
+            self.inner.arena.id(),
+        );
         // SAFETY: the arena is ours; this one takes its place for the few lines that are left.
         let without_runs = unsafe { Arena::new(machine, ledger, id, KVVec::new()) };
-        let arena = core::mem::replace(&mut self.arena, without_runs);
+        let arena = core::mem::replace(&mut self.inner.arena, without_runs);
         // SAFETY: the arena was ours, with all of its runs, and is not used any more.
         unsafe { ledger.close(id, arena.into_runs()) };
     }
@@ -282,8 +297,8 @@ impl core::fmt::Debug for RawArea {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("RawArea")
             .field("id", &self.id())
-            .field("stride_bytes", &self.stride.bytes())
-            .field("len", &self.len)
+            .field("stride_bytes", &self.inner.stride.bytes())
+            .field("len", &self.inner.len)
             .field("capacity", &self.capacity())
             .field("nr_runs", &self.nr_runs())
             .finish()

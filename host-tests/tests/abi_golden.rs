@@ -49,7 +49,14 @@ use kpreserve_kho::{
     SharedU64, //
 };
 use kpreserve_slab::abi::SlabSer;
-use kpreserve_vmalloc::abi::RedoSer;
+use kpreserve_vmalloc::abi::{
+    MapSer,
+    RedoSer, //
+};
+use kpreserve_vmalloc::{
+    KhoVmallocSer,
+    StrSer, //
+};
 use zerocopy::IntoBytes;
 
 /// The layout of a structure.
@@ -195,6 +202,22 @@ fn redo() -> RedoSer {
     redo
 }
 
+fn map() -> MapSer {
+    let mut map = MapSer {
+        magic: MapSer::MAGIC,
+        seed: 0x0123_4567_89ab_cdef,
+        state: SharedU64::new(1),
+        keys: 0x0000_0001_0000_0012,
+        values: 0x0000_0001_0000_0013,
+        free: 0x0000_0001_0000_0014,
+        buckets: [0x0000_0001_0000_0015, 0x0000_0001_0000_0016],
+        reserved: 0,
+        check: 0,
+    };
+    map.check = map.checksum();
+    map
+}
+
 fn entry() -> EntrySer {
     let mut entry = EntrySer {
         hash: kpreserve_kho::hash::fnv1a(0, b"kvm/vcpu"),
@@ -316,6 +339,28 @@ fn layouts() -> Vec<Layout> {
             len: u64,
             check: u64,
         }),
+        layout!(MapSer {
+            magic: u64,
+            seed: u64,
+            state: SharedU64,
+            keys: u64,
+            values: u64,
+            free: u64,
+            buckets: [u64; 2],
+            reserved: u64,
+            check: u64,
+        }),
+        layout!(StrSer {
+            offset: u64,
+            len: u32,
+            reserved: u32,
+        }),
+        layout!(KhoVmallocSer {
+            first: u64,
+            total_pages: u32,
+            flags: u16,
+            order: u16,
+        }),
         layout!(SlabSer {
             magic: u64,
             phys: u64,
@@ -363,6 +408,7 @@ fn examples(out: &mut String) {
         "RedoSer, element 162 of arena 0x11, generation 5:",
         &redo,
     );
+    hex(out, "MapSer:", &shared_bytes(&mut map()));
     hex(out, "EntrySer, index 3:", &shared_bytes(&mut entry()));
     hex(out, "SlabSer:", &shared_bytes(&mut slab()));
     let handle = Handle::<u64>::new(Phys::new(0x2345_60c0), 7);

@@ -19,6 +19,7 @@ use crate::{
     corrupt,
     gate,
     interchange,
+    maps,
     named,
     objects,
     opening,
@@ -88,6 +89,11 @@ const COMMANDS: &[(&str, Command)] = &[
     ("area.verify", areas::verify),
     ("area.resize", areas::resize),
     ("area.discard", areas::discard),
+    // map.fill NAME N SEED, map.churn NAME N SEED, map.verify NAME N SEED: numbers to strings
+    ("map.fill", maps::fill),
+    ("map.churn", maps::churn),
+    ("map.verify", maps::verify),
+    ("map.discard", maps::discard),
     // interchange.give NAME BYTES SEED at-once|grown, interchange.take NAME BYTES SEED: as struct kho_vmalloc;
     // interchange.c-give NAME BYTES SEED small|huge, interchange.c-take NAME BYTES SEED: the same, in C
     ("interchange.give", interchange::give),

@@ -56,6 +56,7 @@ mod corrupt;
 mod gate;
 mod image;
 mod interchange;
+mod maps;
 mod named;
 mod objects;
 mod opening;

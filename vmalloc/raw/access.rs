@@ -66,7 +66,7 @@ impl RawArea {
     /// EINVAL if they are not.
     pub(crate) fn expect_elements<T: Preservable>(&self) -> Result {
         let () = Whole::<T>::CHECK;
-        let (found, expected) = (self.stride.bytes() as u64, size_of::<T>() as u64);
+        let (found, expected) = (self.inner.stride.bytes() as u64, size_of::<T>() as u64);
         expect_equal(
             "ArenaSer",
             "stride_bytes",
@@ -82,10 +82,10 @@ impl RawArea {
     #[inline]
     fn piece<T: Preservable>(&self, from: usize, to: usize) -> Option<Piece<T>> {
         let () = Whole::<T>::CHECK;
-        if size_of::<T>() != self.stride.bytes() || from >= to {
+        if size_of::<T>() != self.inner.stride.bytes() || from >= to {
             return None;
         }
-        let span = self.directory.find(from)?;
+        let span = self.inner.directory.find(from)?;
         Some(Piece {
             start: place(span.payload, from - span.first),
             len: span.end.min(to) - from,
@@ -97,17 +97,17 @@ impl RawArea {
     #[inline]
     fn element<T: Preservable>(&self, index: usize) -> Option<*mut T> {
         let () = Whole::<T>::CHECK;
-        if size_of::<T>() != self.stride.bytes() {
+        if size_of::<T>() != self.inner.stride.bytes() {
             return None;
         }
-        let (first, start) = self.directory.locate(index)?;
+        let (first, start) = self.inner.directory.locate(index)?;
         Some(place(start, index - first))
     }
 
     /// Returns a published element.
     #[inline]
     pub(crate) fn get<T: Preservable>(&self, index: usize) -> Option<&T> {
-        if index >= self.len {
+        if index >= self.inner.len {
             return None;
         }
         let element = self.element(index)?;
@@ -119,7 +119,7 @@ impl RawArea {
     /// Returns a published element, to be changed.
     #[inline]
     pub(crate) fn get_mut<T: Preservable>(&mut self, index: usize) -> Option<&mut T> {
-        if index >= self.len {
+        if index >= self.inner.len {
             return None;
         }
         let element = self.element(index)?;
@@ -132,7 +132,7 @@ impl RawArea {
     /// there are none.
     #[inline]
     pub(crate) fn slice<T: Preservable>(&self, from: usize, to: usize) -> Option<&[T]> {
-        let piece = self.piece::<T>(from, to.min(self.len))?;
+        let piece = self.piece::<T>(from, to.min(self.inner.len))?;
         // SAFETY: the runs; `piece` lies whole in one of them. Only `&mut self` writes to it (or,
         // inside a `SharedU64`, an atomic operation), and the reference borrows `self`.
         Some(unsafe { slice::from_raw_parts(piece.start, piece.len) })
@@ -172,19 +172,19 @@ impl RawArea {
     /// Returns the element if there is no room for it.
     #[inline]
     pub(crate) fn append<T: Preservable>(&mut self, value: T) -> Result<(), T> {
-        if size_of::<T>() != self.stride.bytes() {
+        if size_of::<T>() != self.inner.stride.bytes() {
             return Err(value);
         }
-        if self.tail.nr_left == 0 && !self.find_tail() {
+        if self.inner.tail.nr_left == 0 && !self.find_tail() {
             return Err(value);
         }
-        let element = self.tail.next.cast::<T>();
+        let element = self.inner.tail.next.cast::<T>();
         // SAFETY: the runs; by the invariants of `RawArea` the tail is the place behind the last
         // published element, whole in a run. As it is not published, no reference to it exists.
         unsafe { element.write(value) };
-        self.tail.next = self.tail.next.wrapping_add(size_of::<T>());
-        self.tail.nr_left -= 1;
-        self.publish(self.len + 1);
+        self.inner.tail.next = self.inner.tail.next.wrapping_add(size_of::<T>());
+        self.inner.tail.nr_left -= 1;
+        self.publish(self.inner.len + 1);
         Ok(())
     }
 
@@ -192,14 +192,14 @@ impl RawArea {
     /// one.
     #[cold]
     fn find_tail(&mut self) -> bool {
-        let Some(span) = self.directory.find(self.len) else {
+        let Some(span) = self.inner.directory.find(self.inner.len) else {
             return false;
         };
-        let offset_bytes = (self.len - span.first) * self.stride.bytes();
+        let offset_bytes = (self.inner.len - span.first) * self.inner.stride.bytes();
         // INVARIANT: the rest of the run that holds the next element.
-        self.tail = Tail {
+        self.inner.tail = Tail {
             next: place_bytes(span.payload, offset_bytes),
-            nr_left: span.end - self.len,
+            nr_left: span.end - self.inner.len,
         };
         true
     }
@@ -209,7 +209,7 @@ impl RawArea {
     /// The caller retracts it: a `Preservable` has no destructor, so that two copies do no harm,
     /// but one of them might be a counter.
     pub(crate) fn read_element<T: Preservable>(&mut self, index: usize) -> Option<T> {
-        if index >= self.len {
+        if index >= self.inner.len {
             return None;
         }
         let element = self.element::<T>(index)?;
@@ -241,13 +241,14 @@ impl RawArea {
     /// Copies `nr` elements, published or not, from `from` on into the place of those from `to` on,
     /// in ascending order, as far as there is room. Run by run.
     pub(crate) fn copy_elements(&mut self, from: usize, to: usize, nr: usize) {
-        let stride_bytes = self.stride.bytes();
+        let stride_bytes = self.inner.stride.bytes();
         let mut done = 0;
         while done < nr {
             let (src, dst) = (from + done, to + done);
-            let (Some(src_run), Some(dst_run)) =
-                (self.directory.find(src), self.directory.find(dst))
-            else {
+            let (Some(src_run), Some(dst_run)) = (
+                self.inner.directory.find(src),
+                self.inner.directory.find(dst),
+            ) else {
                 return;
             };
             let part = (nr - done).min(src_run.end - src).min(dst_run.end - dst);
@@ -279,24 +280,24 @@ impl RawArea {
     }
 
     fn place_of_record(&self, index: usize) -> Option<*mut RedoSer> {
-        let span = self.directory.find(index)?;
-        let room_bytes = (span.end - index) * self.stride.bytes();
+        let span = self.inner.directory.find(index)?;
+        let room_bytes = (span.end - index) * self.inner.stride.bytes();
         if room_bytes < size_of::<RedoSer>() {
             return None;
         }
-        let offset_bytes = (index - span.first) * self.stride.bytes();
+        let offset_bytes = (index - span.first) * self.inner.stride.bytes();
         Some(place_bytes(span.payload, offset_bytes).cast())
     }
 
     /// Clears elements, published or not. Costs a pass over their bytes.
-    pub(super) fn clear(&mut self, from: usize, to: usize) {
+    pub(crate) fn clear(&mut self, from: usize, to: usize) {
         let mut at = from;
         while at < to {
-            let Some(span) = self.directory.find(at) else {
+            let Some(span) = self.inner.directory.find(at) else {
                 return;
             };
             let end = span.end.min(to);
-            let stride_bytes = self.stride.bytes();
+            let stride_bytes = self.inner.stride.bytes();
             let start = place_bytes(span.payload, (at - span.first) * stride_bytes);
             // SAFETY: the runs; the elements `at..end` lie whole in one of them, and `self` is
             // borrowed mutably.
@@ -304,6 +305,15 @@ impl RawArea {
             at = end;
         }
     }
+}
+
+/// Returns the bytes of a value.
+#[inline]
+pub(crate) fn bytes_of<T: Preservable + Copy>(value: &T) -> &[u8] {
+    let start = core::ptr::from_ref(value).cast::<u8>();
+    // SAFETY: a `Preservable` has no padding, so all of its bytes are initialised; one that is `Copy` holds
+    // no `UnsafeCell`, so that they do not change while it is borrowed.
+    unsafe { slice::from_raw_parts(start, size_of::<T>()) }
 }
 
 /// Returns the address of the `nth` element of the run at `start`.

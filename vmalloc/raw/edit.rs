@@ -55,12 +55,12 @@ impl RawArea {
     pub(crate) fn make_room(&mut self, pass: &GatePass<'_>, len: usize, nr: usize) -> Result<Room> {
         let capacity = self.capacity();
         let nr_record = self.nr_record();
-        let first = self.len.max(len);
+        let first = self.inner.len.max(len);
         let place = first.checked_add(nr).ok_or(ENOMEM)?;
         // The record lies in one run: where it begins, or in the next.
         let end = place.checked_add(2 * nr_record - 1).ok_or(ENOMEM)?;
-        self.reserve(pass, end - self.len)?;
-        let span = self.directory.find(place).ok_or(EINVAL)?;
+        self.reserve(pass, end - self.inner.len)?;
+        let span = self.inner.directory.find(place).ok_or(EINVAL)?;
         // A run has a page or more, in which each record fits.
         let record = if span.end - place < nr_record {
             span.end
@@ -83,27 +83,27 @@ impl RawArea {
     /// Decides on a change, for which everything has been written into the room, and does it.
     /// Costs a pass over the elements that are copied, and one over those that go.
     pub(crate) fn commit(&mut self, pass: &GatePass<'_>, room: Room, redo: Redo) {
-        let before = self.len;
+        let before = self.inner.len;
         self.write_record(room.record, redo.to_ser(self.owner(), room.record));
         // Releases: the record and what it names are written before.
-        self.ser.pending.store(room.record as u64 + 1);
+        self.inner.ser.pending.store(room.record as u64 + 1);
         // No element may be written over while the change is not decided on.
         smp_mb(Write);
         self.redo(redo);
-        self.clear(self.len, before);
+        self.clear(self.inner.len, before);
         self.clear(room.first, room.end);
-        let spare = self.len / SPARE_DIVISOR;
-        self.release_runs(pass, room.capacity.max(self.len + spare));
+        let spare = self.inner.len / SPARE_DIVISOR;
+        self.release_runs(pass, room.capacity.max(self.inner.len + spare));
     }
 
     /// Does a change that has been decided on.
     fn redo(&mut self, redo: Redo) {
         self.copy_elements(redo.src, redo.dst, redo.nr);
-        self.tail = Tail::NONE;
+        self.inner.tail = Tail::NONE;
         // Releases: the copy is complete before.
         self.publish(redo.len);
         // Releases, too.
-        self.ser.pending.store(0);
+        self.inner.ser.pending.store(0);
         // Nothing that the change needs may be cleared while it could be done again.
         smp_mb(Write);
     }
@@ -114,13 +114,13 @@ impl RawArea {
     ///
     /// EINVAL if its record is refused; nothing has been touched then.
     pub(super) fn recover(&mut self) -> Result {
-        let Some(place) = self.ser.pending.load().checked_sub(1) else {
+        let Some(place) = self.inner.ser.pending.load().checked_sub(1) else {
             return Ok(());
         };
         let redo = self.read_redo(place).map_err(Refusal::report)?;
         self.redo(redo);
         // INVARIANT: what the change used lies behind the elements.
-        self.stale = self.len..self.capacity();
+        self.inner.stale = self.inner.len..self.capacity();
         Ok(())
     }
 
@@ -134,24 +134,24 @@ impl RawArea {
             relation: Relation::AtMost,
         };
         let at = usize::try_from(place).unwrap_or(usize::MAX);
-        let Some(span) = self.directory.find(at) else {
+        let Some(span) = self.inner.directory.find(at) else {
             return Err(refusal(self.capacity()));
         };
         let ser = self.read_record(at);
         let ser = ser.ok_or_else(|| refusal((span.end + 1).saturating_sub(self.nr_record())))?;
-        Redo::from_ser(&ser, self.owner(), at, self.len, self.capacity())
+        Redo::from_ser(&ser, self.owner(), at, self.inner.len, self.capacity())
     }
 
     /// Returns how many elements a record is as large as.
     fn nr_record(&self) -> usize {
-        size_of::<RedoSer>().div_ceil(self.stride.bytes())
+        size_of::<RedoSer>().div_ceil(self.inner.stride.bytes())
     }
 
     fn owner(&self) -> Owner {
         Owner {
-            root_id: self.arena.ledger().root_id(),
+            root_id: self.inner.arena.ledger().root_id(),
             arena: self.id(),
-            generation: self.ser.generation,
+            generation: self.inner.ser.generation,
         }
     }
 }

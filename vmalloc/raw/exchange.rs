@@ -25,12 +25,15 @@ use crate::directory::Directory;
 impl RawArea {
     /// Returns the gate that structural writers pass.
     pub(crate) fn gate(&self) -> &'static Gate {
-        self.gate
+        self.inner.gate
     }
 
     /// Clears what may be left behind the last published element.
     pub(crate) fn clear_unpublished(&mut self) {
-        let (from, to) = (self.len.max(self.stale.start), self.stale.end);
+        let (from, to) = (
+            self.inner.len.max(self.inner.stale.start),
+            self.inner.stale.end,
+        );
         self.clear(from, to);
     }
 
@@ -49,9 +52,9 @@ impl RawArea {
         self.preserve_blocks(block_order)?;
         // Nothing fails from here on. Retracted first: what a cut leaves is an area without elements.
         self.truncate_kept();
-        let (ledger, id) = (self.arena.ledger(), self.arena.id());
+        let (ledger, id) = (self.inner.arena.ledger(), self.inner.arena.id());
         // SAFETY: no element is published any more; references to any borrow the area.
-        for run in unsafe { self.arena.take_out(pass) } {
+        for run in unsafe { self.inner.arena.take_out(pass) } {
             // SAFETY: they have been preserved above.
             let run = unsafe { Handed::new(run.pages, block_order) };
             let _ = handed.push_within_capacity(run);
@@ -60,12 +63,12 @@ impl RawArea {
         // used again.
         unsafe { ledger.retire(pass, id) };
         // INVARIANT: the record is somebody else's from here on; the directory is as empty as the arena.
-        self.retired = true;
+        self.inner.retired = true;
         Ok(())
     }
 
     fn preserve_blocks(&self, block_order: u8) -> Result {
-        let runs = self.arena.runs();
+        let runs = self.inner.arena.runs();
         for (nr, run) in runs.iter().enumerate() {
             // SAFETY: undone below, or followed by `Handed::new`.
             if let Err(error) = unsafe { blocks::preserve_blocks(&run.pages, block_order) } {
@@ -81,11 +84,11 @@ impl RawArea {
 
     /// Retracts all elements without clearing them, and forgets where they are.
     fn truncate_kept(&mut self) {
-        self.len = 0;
-        self.tail = Tail::NONE;
-        self.stale = 0..0;
-        self.directory = Directory::new();
-        self.ser.len.store(0);
+        self.inner.len = 0;
+        self.inner.tail = Tail::NONE;
+        self.inner.stale = 0..0;
+        self.inner.directory = Directory::new();
+        self.inner.ser.len.store(0);
     }
 
     /// Takes in runs of the previous kernel, being without any, and publishes `len` elements. May sleep.
@@ -110,23 +113,26 @@ impl RawArea {
         }
         let mut directory = Directory::new();
         for run in &incoming {
-            directory.push(self.stride.nr_elements(run.order()), Start(run.memory()))?;
+            directory.push(
+                self.inner.stride.nr_elements(run.order()),
+                Start(run.memory()),
+            )?;
         }
         if len > directory.capacity() {
             return Err(EINVAL);
         }
         // SAFETY: says the caller.
-        if let Err(error) = unsafe { self.arena.take_in(pass, incoming) } {
+        if let Err(error) = unsafe { self.inner.arena.take_in(pass, incoming) } {
             while self.nr_runs() > 0 {
                 // SAFETY: not in the directory, so nobody has seen it.
-                unsafe { self.arena.release_last(pass) };
+                unsafe { self.inner.arena.release_last(pass) };
             }
             return Err(error);
         }
         // INVARIANT: the runs are the arena's now; behind the last element is what the previous kernel
         // left there.
-        self.directory = directory;
-        self.stale = len..self.capacity();
+        self.inner.directory = directory;
+        self.inner.stale = len..self.capacity();
         self.publish_many(len);
         Ok(())
     }

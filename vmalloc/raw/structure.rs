@@ -25,7 +25,7 @@ impl RawArea {
     /// ENOMEM if there is no memory, or no number, for them; the area is as it was, runs that had
     /// been added are given back.
     pub fn reserve(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
-        let wanted = self.len.checked_add(additional).ok_or(ENOMEM)?;
+        let wanted = self.inner.len.checked_add(additional).ok_or(ENOMEM)?;
         let nr_runs = self.nr_runs();
         while self.capacity() < wanted {
             if let Err(error) = self.add_run(pass, wanted - self.capacity()) {
@@ -38,11 +38,23 @@ impl RawArea {
         Ok(())
     }
 
+    /// Returns how many elements fit into what is left of the run behind the last element; `None` if there
+    /// is no room behind it.
+    pub(crate) fn nr_left_in_run(&self) -> Option<usize> {
+        let span = self.inner.directory.find(self.inner.len)?;
+        Some(span.end - self.inner.len)
+    }
+
     /// Gives back the runs that no published element and none below `capacity_min` lies in, the
     /// last one first. May sleep. One key for each run.
     pub fn release_runs(&mut self, pass: &GatePass<'_>, capacity_min: usize) {
-        let keep = self.len.max(capacity_min);
-        while self.directory.last().is_some_and(|last| last.first >= keep) {
+        let keep = self.inner.len.max(capacity_min);
+        while self
+            .inner
+            .directory
+            .last()
+            .is_some_and(|last| last.first >= keep)
+        {
             self.release_last(pass);
         }
     }
@@ -55,8 +67,11 @@ impl RawArea {
     /// ENOMEM as from [`reserve`](Self::reserve).
     pub fn extend_zeroed(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
         self.reserve(pass, additional)?;
-        let len = self.len.checked_add(additional).ok_or(ENOMEM)?;
-        self.clear(self.len.max(self.stale.start), len.min(self.stale.end));
+        let len = self.inner.len.checked_add(additional).ok_or(ENOMEM)?;
+        self.clear(
+            self.inner.len.max(self.inner.stale.start),
+            len.min(self.inner.stale.end),
+        );
         self.publish_many(len);
         Ok(())
     }
@@ -64,13 +79,13 @@ impl RawArea {
     /// Retracts the elements from `len` on, then clears them. Keeps the runs. Costs a pass over
     /// the elements that go; nothing if there are none.
     pub fn truncate(&mut self, len: usize) {
-        let before = self.len;
+        let before = self.inner.len;
         if len >= before {
             return;
         }
-        self.len = len;
-        self.tail = Tail::NONE;
-        self.ser.len.store(len as u64);
+        self.inner.len = len;
+        self.inner.tail = Tail::NONE;
+        self.inner.ser.len.store(len as u64);
         // No byte may be cleared while it is still published.
         smp_mb(Write);
         self.clear(len, before);
@@ -78,55 +93,59 @@ impl RawArea {
 
     /// Publishes the elements below `len`, which have been written and lie within the capacity.
     pub(crate) fn publish_many(&mut self, len: usize) {
-        self.tail = Tail::NONE;
+        self.inner.tail = Tail::NONE;
         self.publish(len);
     }
 
     /// The same, for one who takes care of the tail.
     #[inline]
     pub(super) fn publish(&mut self, len: usize) {
-        self.len = len;
+        self.inner.len = len;
         // Releases: the elements are written before the length says so.
-        self.ser.len.store(len as u64);
+        self.inner.ser.len.store(len as u64);
     }
 
     fn add_run(&mut self, pass: &GatePass<'_>, nr_elements: usize) -> Result {
-        let nr_pages = self.stride.nr_pages(nr_elements).ok_or(ENOMEM)?;
-        let (snug, min) = (self.stride.order_snug(), self.stride.order_min());
-        let run = match self.arena.grow(pass, snug, nr_pages) {
+        let nr_pages = self.inner.stride.nr_pages(nr_elements).ok_or(ENOMEM)?;
+        let (snug, min) = (
+            self.inner.stride.order_snug(),
+            self.inner.stride.order_min(),
+        );
+        let run = match self.inner.arena.grow(pass, snug, nr_pages) {
             // Rather waste a part of the run than fail.
-            Err(error) if error == ENOMEM && min < snug => self.arena.grow(pass, min, nr_pages),
+            Err(error) if error == ENOMEM && min < snug => {
+                self.inner.arena.grow(pass, min, nr_pages)
+            }
             other => other,
         }?;
         let (order, memory) = (run.pages.order(), run.pages.memory());
-        let noted = self
-            .directory
-            .push(self.stride.nr_elements(order), Start(memory));
+        let nr_elements = self.inner.stride.nr_elements(order);
+        let noted = self.inner.directory.push(nr_elements, Start(memory));
         if noted.is_err() {
             // SAFETY: the run was added just now: nobody has seen it.
-            unsafe { self.arena.release_last(pass) };
+            unsafe { self.inner.arena.release_last(pass) };
         }
         noted
     }
 
     /// Gives the last run back, if no published element lies in it.
     fn release_last(&mut self, pass: &GatePass<'_>) {
-        let Some(last) = self.directory.last() else {
+        let Some(last) = self.inner.directory.last() else {
             return;
         };
-        if last.first < self.len {
+        if last.first < self.inner.len {
             return;
         }
         self.clear(
-            last.first.max(self.stale.start),
-            last.end.min(self.stale.end),
+            last.first.max(self.inner.stale.start),
+            last.end.min(self.inner.stale.end),
         );
-        self.stale.end = self.stale.end.min(last.first);
-        self.tail = Tail::NONE;
-        self.directory.pop();
+        self.inner.stale.end = self.inner.stale.end.min(last.first);
+        self.inner.tail = Tail::NONE;
+        self.inner.directory.pop();
         // SAFETY: references to elements borrow the area, which is borrowed mutably here, and
         // none are left in the directory; nothing preserved names elements beyond the published
         // ones, and the length was retracted to below the run before.
-        unsafe { self.arena.release_last(pass) };
+        unsafe { self.inner.arena.release_last(pass) };
     }
 }

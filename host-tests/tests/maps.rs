@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Maps and heaps of strings: against a model, over reboots, cut at each step, without memory, and with
+//! bytes that the previous kernel damaged.
+//!
+//! Tried against code that was broken on purpose:
+//!
+//! | broken | noticed by |
+//! | --- | --- |
+//! | the bucket refers to the entry before that is written (change.rs) | `a_cut_anywhere...` |
+//! | what is free is cleared before the bucket lets go of it | the same |
+//! | nothing is decided about the stack when a map is opened (open.rs) | the same |
+//! | the old index of a replacement is not put on the stack before | the same |
+//! | `clear` without a mark (change.rs) | the same |
+//! | what is free may be cleared before the bucket's store (change.rs, `smp_mb`) | the same |
+//! | free indices are not used again | `churn_takes_no_memory` |
+//! | inherited free indices are believed (open.rs) | `hostile_bytes_are_refused` |
+//! | the table is lost when it cannot be rebuilt (buckets.rs) | `no_memory_changes_nothing` |
+//! | a string may lie across two runs (strings.rs) | `strings_are_slices` |
+
+mod framework_common;
+
+use std::collections::BTreeMap;
+
+use framework_common::{
+    name,
+    up, //
+};
+use kernel::prelude::*;
+use kernel::print::take_complaints;
+use kpreserve::{
+    Anonymous as _,
+    Framework,
+    Open as _,
+    PMap,
+    PStrings,
+    Phys,
+    StrSer, //
+};
+use kpreserve_sim::{
+    Config,
+    Cut,
+    Faults,
+    Image,
+    Recorder,
+    SimMachine, //
+};
+use proptest::prelude::*;
+
+/// Eleven bytes: not a whole number of words.
+type Key = [u8; 11];
+
+fn key(number: u64) -> Key {
+    let mut key = *b"key????????";
+    key[3..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+type Map = PMap<Key, u64>;
+type Model = BTreeMap<Key, u64>;
+
+fn open(framework: &'static Framework) -> Result<Map> {
+    Map::open_in(framework, &name("map"), GFP_KERNEL)
+}
+
+fn contents(map: &Map) -> Model {
+    let found = entries(map);
+    assert_eq!(map.len(), found.len());
+    found
+}
+
+fn entries(map: &Map) -> Model {
+    let found: Model = map.iter().map(|(key, value)| (*key, *value)).collect();
+    assert_eq!(found.len(), map.iter().count(), "a key is there twice");
+    for (key, value) in &found {
+        assert_eq!(map.get(key), Some(value));
+    }
+    found
+}
+
+/// One change.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Insert(u64, u64),
+    Remove(u64),
+    Clear,
+}
+
+impl Change {
+    fn of_model(self, model: &mut Model) {
+        match self {
+            Change::Insert(number, value) => {
+                model.insert(key(number), value);
+            }
+            Change::Remove(number) => {
+                model.remove(&key(number));
+            }
+            Change::Clear => model.clear(),
+        }
+    }
+
+    fn of_map(self, map: &mut Map) -> Result {
+        match self {
+            Change::Insert(number, value) => map.insert(key(number), value).map(|_| ()),
+            Change::Remove(number) => map.remove(&key(number)).map(|_| ()),
+            Change::Clear => map.clear(),
+        }
+    }
+}
+
+fn a_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        12 => (0..200u64, any::<u64>()).prop_map(|(number, value)| Change::Insert(number, value)),
+        6 => (0..200u64).prop_map(Change::Remove),
+        1 => Just(Change::Clear),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn it_is_a_map(rounds in prop::collection::vec(prop::collection::vec(a_change(), 0..300), 1..4)) {
+        let mut machine = SimMachine::boot(Config::with_pages(1024));
+        let mut model = Model::new();
+        for changes in rounds {
+            let framework = up(machine);
+            let mut map = open(framework).unwrap();
+            prop_assert_eq!(contents(&map), model.clone());
+            for change in changes {
+                if let Change::Insert(number, value) = change {
+                    let had = model.contains_key(&key(number));
+                    prop_assert_eq!(map.insert(key(number), value), Ok(had));
+                } else if let Change::Remove(number) = change {
+                    let value = model.get(&key(number)).copied();
+                    prop_assert_eq!(map.remove(&key(number)), Ok(value));
+                } else {
+                    prop_assert_eq!(map.clear(), Ok(()));
+                }
+                change.of_model(&mut model);
+            }
+            prop_assert_eq!(contents(&map), model.clone());
+            if let Some((&first, &value)) = model.iter().next() {
+                *map.get_mut(&first).unwrap() = !value;
+                model.insert(first, !value);
+            }
+            prop_assert_eq!(map.get(&key(1000)), None);
+            drop(map);
+            machine.assert_sound();
+            machine = machine.reboot();
+        }
+    }
+}
+
+/// Runs `change` on a map of `before`, and looks at what each cut leaves.
+fn cut_at_each_step(before: &[Change], change: Change) {
+    let machine = SimMachine::boot(Config {
+        poisons: false,
+        ..Config::with_pages(256)
+    });
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    let mut old = Model::new();
+    for change in before {
+        change.of_map(&mut map).unwrap();
+        change.of_model(&mut old);
+    }
+    let mut new = old.clone();
+    change.of_model(&mut new);
+    let recorder = Recorder::start(machine).torn(2).overtaking();
+    change.of_map(&mut map).unwrap();
+    let cuts = recorder.finish();
+    assert!(cuts.len() > 2, "{change:?} has no steps");
+    let mut nr_seen = [0, 0];
+    for Cut { step, image, .. } in &cuts {
+        let machine = image.boot();
+        let framework = up(machine);
+        let mut map = open(framework).unwrap();
+        let found = contents(&map);
+        let is_new = usize::from(found == new);
+        assert!(found == old || found == new, "{change:?} cut {step}");
+        nr_seen[is_new] += 1;
+        // It goes on: no index is lost or in use twice, and what is free is zeros.
+        let mut model = found;
+        let nr_pages = map.nr_pages();
+        for number in 500..503 {
+            for change in [Change::Insert(number, number), Change::Insert(1, number)] {
+                change.of_map(&mut map).unwrap();
+                change.of_model(&mut model);
+            }
+        }
+        for number in 500..503 {
+            assert_eq!(
+                map.remove(&key(number)),
+                Ok(Some(number)),
+                "{change:?} cut {step}"
+            );
+            model.remove(&key(number));
+        }
+        assert_eq!(contents(&map), model, "{change:?} cut {step}");
+        assert!(map.nr_pages() <= nr_pages.max(8) + 1);
+        drop(map);
+        machine.assert_sound();
+        let framework = up(machine.reboot());
+        assert_eq!(contents(&open(framework).unwrap()), model);
+    }
+    if old != new {
+        assert!(nr_seen[0] > 0 && nr_seen[1] > 0, "{change:?}: {nr_seen:?}");
+    }
+}
+
+#[test]
+fn a_cut_anywhere_leaves_the_old_map_or_the_new_one() {
+    use Change::{Clear, Insert, Remove};
+    let ten: std::vec::Vec<Change> = (0..10)
+        .map(|number| Insert(number, 1000 + number))
+        .collect();
+    let with_free: std::vec::Vec<Change> =
+        Iterator::chain(ten.iter().copied(), [Remove(3), Remove(7)]).collect();
+    for (before, change) in [
+        (&[][..], Insert(1, 5)),
+        (&ten, Insert(20, 5)),
+        (&ten, Insert(4, 5)),
+        (&ten, Remove(4)),
+        (&ten, Remove(44)),
+        (&with_free, Insert(20, 5)),
+        (&with_free, Insert(4, 5)),
+        (&with_free, Remove(4)),
+        (&with_free, Clear),
+        (&ten, Clear),
+    ] {
+        if matches!(change, Remove(44)) {
+            // Nothing to be done, and nothing is.
+            continue;
+        }
+        cut_at_each_step(before, change);
+    }
+    // The table is rebuilt.
+    let half: std::vec::Vec<Change> = (0..32).map(|number| Insert(number, number)).collect();
+    cut_at_each_step(&half, Insert(100, 5));
+    // Buckets side by side, where nothing is swept behind the tombstone.
+    for number in 0..8 {
+        cut_at_each_step(&half, Remove(number));
+    }
+}
+
+#[test]
+fn a_map_that_is_made_or_discarded_is_there_or_not() {
+    let machine = SimMachine::boot(Config {
+        poisons: false,
+        ..Config::with_pages(256)
+    });
+    let framework = up(machine);
+    drop(PStrings::open_in(framework, &name("other"), GFP_KERNEL).unwrap());
+    let recorder = Recorder::start(machine);
+    let mut map = open(framework).unwrap();
+    map.insert(key(1), 1).unwrap();
+    map.discard().unwrap();
+    let cuts = recorder.finish();
+    for Cut { step, image, .. } in &cuts {
+        let machine = image.boot();
+        let framework = up(machine);
+        let mut map = open(framework).unwrap();
+        assert!(map.len() <= 1, "cut {step}");
+        map.insert(key(2), 2).unwrap();
+        assert_eq!(map.get(&key(2)), Some(&2), "cut {step}");
+        map.discard().unwrap();
+        machine.assert_sound();
+    }
+}
+
+#[test]
+fn churn_takes_no_memory() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    for number in 0..100 {
+        map.insert(key(number), number).unwrap();
+    }
+    let nr_pages = map.nr_pages();
+    for number in 100..5_000 {
+        map.remove(&key(number - 100)).unwrap();
+        map.insert(key(number), number).unwrap();
+        map.insert(key(number), number + 1).unwrap();
+    }
+    assert!(
+        map.nr_pages() <= nr_pages + 2,
+        "{} of {nr_pages}",
+        map.nr_pages()
+    );
+    assert_eq!(map.len(), 100);
+    map.clear().unwrap();
+    assert!(map.nr_pages() <= 5);
+    let handle = map.head().handle();
+    assert!(
+        Map::adopt_in(framework, handle, GFP_KERNEL).is_err(),
+        "opened twice"
+    );
+    map.discard().unwrap();
+    machine.assert_sound();
+}
+
+#[test]
+fn no_memory_changes_nothing() {
+    for kernel in [false, true] {
+        let mut nr_failed = 0;
+        for n in 1.. {
+            let machine = SimMachine::boot(Config::with_pages(1024));
+            let framework = up(machine);
+            let fail = |n: Option<u64>| match kernel {
+                true => kernel::fault::fail_nth_allocation(n),
+                false => {
+                    machine.set_faults(n.map_or(Faults::none(), Faults::nth));
+                }
+            };
+            let mut map = open(framework).unwrap();
+            let mut model = Model::new();
+            for number in 0..200 {
+                map.insert(key(number), number).unwrap();
+                model.insert(key(number), number);
+            }
+            fail(Some(n));
+            let failed = (200..900).find(|&number| {
+                let failed = map.insert(key(number), number).is_err();
+                if !failed {
+                    model.insert(key(number), number);
+                }
+                failed
+            });
+            fail(None);
+            assert_eq!(contents(&map), model);
+            for number in 200..900 {
+                map.insert(key(number), number).unwrap();
+            }
+            assert_eq!(map.len(), 900);
+            drop(map);
+            machine.assert_sound();
+            if failed.is_none() {
+                break;
+            }
+            nr_failed += 1;
+        }
+        assert!(nr_failed > 2, "nothing ever failed");
+    }
+}
+
+#[test]
+fn a_map_that_cannot_be_made_leaves_nothing() {
+    for n in 1.. {
+        let machine = SimMachine::boot(Config::with_pages(1024));
+        let framework = up(machine);
+        drop(PStrings::open_in(framework, &name("other"), GFP_KERNEL).unwrap());
+        let before = machine.counters();
+        machine.set_faults(Faults::nth(n));
+        let made = Map::create_in(framework, GFP_KERNEL);
+        machine.set_faults(Faults::none());
+        if let Ok(map) = made {
+            assert!(n > 1);
+            map.discard().unwrap();
+            break;
+        }
+        // But for the arena table, which may have grown.
+        assert!(machine.counters().pages_out <= before.pages_out + 2);
+        machine.assert_sound();
+    }
+}
+
+#[test]
+fn a_frozen_map_is_read_only() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    map.insert(key(1), 1).unwrap();
+    framework.freeze();
+    assert_eq!(map.insert(key(2), 2), Err(EBUSY));
+    assert_eq!(map.remove(&key(1)), Err(EBUSY));
+    assert_eq!(map.clear(), Err(EBUSY));
+    assert_eq!(map.reserve(1), Err(EBUSY));
+    assert_eq!(map.get(&key(1)), Some(&1));
+    *map.get_mut(&key(1)).unwrap() = 3;
+    framework.thaw();
+    assert_eq!(contents(&map), Model::from([(key(1), 3)]));
+    framework.freeze();
+    assert_eq!(map.discard(), Err(EBUSY));
+    framework.thaw();
+}
+
+#[test]
+fn a_map_of_other_types_is_refused() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    drop(open(framework).unwrap());
+    let other = PMap::<Key, u32>::open_in(framework, &name("map"), GFP_KERNEL);
+    assert_eq!(other.err(), Some(EINVAL));
+    let other = PMap::<u64, u64>::open_in(framework, &name("map"), GFP_KERNEL);
+    assert_eq!(other.err(), Some(EINVAL));
+    assert!(open(framework).is_ok());
+}
+
+/// Finds the preserved page that begins with `words`.
+fn page_of(image: &Image, words: &[u64]) -> Phys {
+    let pages: std::vec::Vec<Phys> = image
+        .keys()
+        .filter(|(at, _)| {
+            let at = |word: usize| at.checked_add(8 * word as u64).unwrap();
+            words
+                .iter()
+                .enumerate()
+                .all(|(i, word)| image.read_u64(at(i)) == *word)
+        })
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(pages.len(), 1);
+    pages[0]
+}
+
+#[test]
+fn hostile_bytes_are_refused() {
+    /// What stands at a place of the map's memory, as `(field, word, is it refused when opened)`.
+    type Damage = (
+        &'static str,
+        fn(&mut std::vec::Vec<u64>, &mut std::vec::Vec<u64>),
+        bool,
+    );
+    // The head's words: magic, seed, state, keys, values, free, two tables, 0, checksum.
+    let damages: [Damage; 8] = [
+        ("magic", |head, _| head[0] ^= 1, true),
+        ("check", |head, _| head[1] ^= 1, true),
+        ("state", |head, _| head[2] = 5, true),
+        ("state", |head, _| head[2] = u64::MAX, true),
+        ("reserved", |head, _| head[8] = 1, true),
+        ("check", |head, _| head[9] ^= 1 << 63, true),
+        // Free indices: of what is in use, and of nothing.
+        ("free", |_, free| free[1] = 3, false),
+        ("free", |_, free| free[1] = 1 << 40, false),
+    ];
+    for (field, damage, is_refused) in damages {
+        let machine = SimMachine::boot(Config::with_pages(1024));
+        let framework = up(machine);
+        let mut map = open(framework).unwrap();
+        let mut model = Model::new();
+        for number in 0..20 {
+            map.insert(key(number), number).unwrap();
+            model.insert(key(number), number);
+        }
+        for number in 10..14 {
+            map.remove(&key(number)).unwrap();
+            model.remove(&key(number));
+        }
+        let mut image = machine.image();
+        let head_at = page_of(&image, &[u64::from_le_bytes(*b"KPRESMAP")]);
+        let free_at = page_of(&image, &[10, 11, 12, 13]);
+        let mut head: std::vec::Vec<u64> = (0..10)
+            .map(|word| image.read_u64(head_at.checked_add(8 * word).unwrap()))
+            .collect();
+        let mut free: std::vec::Vec<u64> = (0..4)
+            .map(|word| image.read_u64(free_at.checked_add(8 * word).unwrap()))
+            .collect();
+        damage(&mut head, &mut free);
+        for (at, words) in [(head_at, &head), (free_at, &free)] {
+            for (word, value) in words.iter().enumerate() {
+                image.write_u64(at.checked_add(8 * word as u64).unwrap(), *value);
+            }
+        }
+        let machine = image.boot();
+        let framework = up(machine);
+        let _ = take_complaints();
+        let opened = open(framework);
+        assert_eq!(opened.is_err(), is_refused, "{field}");
+        if let Ok(mut map) = opened {
+            assert_eq!(contents(&map), model);
+            for number in 100..110 {
+                map.insert(key(number), number).unwrap();
+                model.insert(key(number), number);
+            }
+            // What nobody knows to be free any more is counted as in use.
+            assert_eq!(entries(&map), model, "{field}");
+            assert!(map.len() <= model.len() + 1);
+        }
+        let complaints = take_complaints();
+        let is_named = complaints.iter().any(|line| line.contains(field));
+        assert!(is_named, "{field}: {complaints:?}");
+    }
+}
+
+#[test]
+fn strings_are_slices() {
+    let mut machine = SimMachine::boot(Config::with_pages(1024));
+    let mut strings: std::vec::Vec<(StrSer, std::vec::Vec<u8>)> = std::vec::Vec::new();
+    let mut state = 1u64;
+    for _ in 0..3 {
+        let framework = up(machine);
+        let mut heap = PStrings::open_in(framework, &name("strings"), GFP_KERNEL).unwrap();
+        for (ser, string) in &strings {
+            assert_eq!(heap.get(*ser), Ok(&string[..]));
+        }
+        for _ in 0..200 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let len = (state >> 33) as usize % if state >> 60 == 0 { 4097 } else { 50 };
+            let string = vec![(state >> 50) as u8; len];
+            strings.push((heap.push(&string).unwrap(), string));
+        }
+        assert_eq!(heap.push(&[0; 4097]), Err(E2BIG));
+        framework.freeze();
+        assert_eq!(heap.push(b"x"), Err(EBUSY));
+        framework.thaw();
+        drop(heap);
+        machine.assert_sound();
+        machine = machine.reboot();
+    }
+    let framework = up(machine);
+    let heap = PStrings::open_in(framework, &name("strings"), GFP_KERNEL).unwrap();
+    let len = heap.as_vec().len() as u64;
+    let ser = |offset, len| StrSer {
+        offset,
+        len,
+        reserved: 0,
+    };
+    for bad in [
+        ser(len, 1),
+        ser(u64::MAX, 1),
+        ser(0, 4097),
+        ser(len - 1, 2),
+        ser(4095, 2),
+    ] {
+        let _ = take_complaints();
+        assert_eq!(heap.get(bad), Err(EINVAL), "{bad:?}");
+        assert!(take_complaints().iter().any(|line| line.contains("StrSer")));
+    }
+    heap.discard().unwrap();
+}
+
+#[test]
+fn a_million_names_cross() {
+    // In a debug build a tenth of it.
+    let nr: u64 = if cfg!(debug_assertions) {
+        100_000
+    } else {
+        1_000_000
+    };
+    let machine = SimMachine::boot(Config {
+        poisons: false,
+        ..Config::with_pages(32_768)
+    });
+    let framework = up(machine);
+    let mut heap = PStrings::open_in(framework, &name("names"), GFP_KERNEL).unwrap();
+    let mut map = PMap::<u64, StrSer>::open_in(framework, &name("map"), GFP_KERNEL).unwrap();
+    for number in 0..nr {
+        let ser = heap.push(number.to_string().as_bytes()).unwrap();
+        map.insert(number, ser).unwrap();
+    }
+    drop((heap, map));
+    let machine = machine.reboot();
+    let framework = up(machine);
+    let before = machine.counters();
+    let heap = PStrings::open_in(framework, &name("names"), GFP_KERNEL).unwrap();
+    let map = PMap::<u64, StrSer>::open_in(framework, &name("map"), GFP_KERNEL).unwrap();
+    assert_eq!(machine.counters().calls() - before.calls(), 0);
+    assert_eq!(map.len() as u64, nr);
+    for number in (0..nr).step_by(997) {
+        let ser = map.get(&number).unwrap();
+        assert_eq!(heap.get(*ser), Ok(number.to_string().as_bytes()));
+    }
+    machine.assert_sound();
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What changes a map, one store after the other.
+//!
+//! One store of a bucket decides; what is on the stack of free indices says what else there is to do:
+//!
+//! | call | before | the store | after |
+//! | --- | --- | --- | --- |
+//! | insert | the new index is on top; its key and value are written | bucket := new | pop |
+//! | replace | the same, then the old index is pushed | bucket := new | the new one's place := old, pop; clear old |
+//! | remove | the index is pushed | bucket := tombstone | clear it |
+//!
+//! So at most the two topmost places are in doubt after a cut, and the table says of each whether it is
+//! in use ([`recover`](super::PMap::recover)).
+
+use kernel::prelude::*;
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
+
+use super::open::S;
+use super::*;
+use crate::buckets::NR_BUCKETS_MIN;
+
+/// Places of the stack that a change may take.
+const NR_FREE_ROOM: usize = 2;
+
+/// So many damaged places of the stack are passed over in one go.
+const NR_DAMAGED_MAX: usize = 16;
+
+impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
+    /// Gives a value to a key; returns whether it had one, which is replaced. May sleep.
+    ///
+    /// Cost: O(1) amortised; when the table is half full, it is rebuilt without touching keys or values.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY once the framework is frozen, EINVAL if what the previous kernel left is damaged on the
+    /// way to the key (logged): the map is as it was.
+    pub fn insert(&mut self, key: K, value: V) -> Result<bool> {
+        let pass = self.head.raw().enter()?;
+        self.insert_with(&pass, key, value)
+    }
+
+    /// Does what [`insert`](Self::insert) does, for one who has passed the gate.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EINVAL, as from [`insert`](Self::insert).
+    pub fn insert_with(&mut self, pass: &GatePass<'_>, key: K, value: V) -> Result<bool> {
+        let hash = self.hash(&key);
+        let old = self.find(&key).map_err(Refusal::report)?;
+        if old.is_none() {
+            self.make_buckets(pass)?;
+        }
+        self.free.reserve_with(pass, NR_FREE_ROOM)?;
+        let new = self.free_index(pass)?;
+        let bucket = match &old {
+            Some(hit) => hit.bucket,
+            None => self.buckets.vacant(hash).ok_or(ENOMEM)?,
+        };
+        *self.values.get_mut(new as usize).ok_or(EINVAL)? = value;
+        *self.keys.get_mut(new as usize).ok_or(EINVAL)? = key;
+        if let Some(hit) = &old {
+            self.push_free(hit.index)?;
+        }
+        // Key and value are whole, and the stack is ready: this decides.
+        if let Err(error) = self.buckets.set(bucket, hash, new) {
+            if old.is_some() {
+                self.free.truncate_with(pass, self.free.len() - 1);
+            }
+            self.wipe(new);
+            return Err(error);
+        }
+        if let Some(hit) = old {
+            let place = self.free.len().saturating_sub(2);
+            if let Some(free) = self.free.get(place) {
+                free.store(hit.index.into());
+            }
+            self.free.truncate_with(pass, place + 1);
+            self.wipe(hit.index);
+            return Ok(true);
+        }
+        self.free.truncate_with(pass, self.free.len() - 1);
+        Ok(false)
+    }
+
+    /// Takes a key away and returns its value, `None` if it is not there. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY once the framework is frozen, EINVAL if what the previous kernel left is damaged on the
+    /// way to the key (logged): the map is as it was.
+    pub fn remove(&mut self, key: &K) -> Result<Option<V>> {
+        let pass = self.head.raw().enter()?;
+        self.remove_with(&pass, key)
+    }
+
+    /// Does what [`remove`](Self::remove) does, for one who has passed the gate.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EINVAL, as from [`remove`](Self::remove).
+    pub fn remove_with(&mut self, pass: &GatePass<'_>, key: &K) -> Result<Option<V>> {
+        let Some(hit) = self.find(key).map_err(Refusal::report)? else {
+            return Ok(None);
+        };
+        self.free.reserve_with(pass, NR_FREE_ROOM)?;
+        let value = self.values.raw_mut().read_element::<V>(hit.index as usize);
+        self.push_free(hit.index)?;
+        self.buckets.clear(hit.bucket);
+        self.wipe(hit.index);
+        Ok(value)
+    }
+
+    /// Takes all keys away: all or none, wherever a kexec stops it. Their memory is given back. May sleep.
+    /// Cost: a pass over all keys and values, which are cleared.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY once the framework is frozen; the map is as it was.
+    pub fn clear(&mut self) -> Result {
+        let pass = self.head.raw().enter()?;
+        let idle = self.idle.as_mut().ok_or(EINVAL)?;
+        idle.extend_zeroed_with(&pass, NR_BUCKETS_MIN)?;
+        let idle = self.idle.take().ok_or(EINVAL)?;
+        let empty = Buckets::open(&pass, S, idle, 0)?;
+        // This decides.
+        let next = self.ser()?.state.load() ^ 1;
+        self.ser()?.state.store(next | MapSer::CLEARING);
+        let mut old = core::mem::replace(&mut self.buckets, empty).into_words();
+        give_back(&pass, &mut old);
+        self.idle = Some(old);
+        self.finish_clearing(&pass)
+    }
+
+    /// Makes room for `additional` keys more, so that inserting them allocates nothing. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY once the framework is frozen.
+    pub fn reserve(&mut self, additional: usize) -> Result {
+        let pass = self.head.raw().enter()?;
+        self.keys.reserve_with(&pass, additional)?;
+        self.values.reserve_with(&pass, additional)?;
+        self.free.reserve_with(&pass, NR_FREE_ROOM)?;
+        let wanted = self.len().checked_add(additional).ok_or(ENOMEM)?;
+        while self.buckets.is_crowded(wanted) {
+            self.rebuild(&pass, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets keys and values, after a table without any has taken the place of theirs.
+    pub(super) fn finish_clearing(&mut self, pass: &GatePass<'_>) -> Result {
+        // The stack first: it may not name what is not there.
+        give_back(pass, &mut self.free);
+        give_back(pass, &mut self.keys);
+        give_back(pass, &mut self.values);
+        let state = self.ser()?.state.load();
+        self.ser()?.state.store(state & 1);
+        Ok(())
+    }
+
+    /// Takes a table that is large enough into use, if this one is not.
+    fn make_buckets(&mut self, pass: &GatePass<'_>) -> Result {
+        let nr_keys = self.len();
+        if self.buckets.is_crowded(nr_keys) {
+            self.rebuild(pass, nr_keys)?;
+        }
+        Ok(())
+    }
+
+    fn rebuild(&mut self, pass: &GatePass<'_>, nr_keys: usize) -> Result {
+        let idle = self.idle.take().ok_or(EINVAL)?;
+        let next = self.buckets.rebuild(pass, idle, nr_keys);
+        let next = match next {
+            Ok(next) => next,
+            Err((error, idle)) => {
+                self.idle = Some(idle);
+                return Err(error);
+            }
+        };
+        let state = self.ser()?.state.load() ^ 1;
+        // It is whole: this takes it into use.
+        self.ser()?.state.store(state);
+        let mut old = core::mem::replace(&mut self.buckets, next).into_words();
+        old.truncate_with(pass, 0);
+        self.idle = Some(old);
+        Ok(())
+    }
+
+    /// Returns a free index, which stays on top of the stack; there is an element at it.
+    fn free_index(&mut self, pass: &GatePass<'_>) -> Result<u32> {
+        let nr = self.keys.len();
+        // What the previous kernel left may name what is in use.
+        for _ in 0..NR_DAMAGED_MAX {
+            if self.free.is_empty() || self.free.len() > self.nr_free_inherited {
+                break;
+            }
+            self.nr_free_inherited = self.free.len() - 1;
+            let Some(refusal) = self.check_inherited(self.top().ok_or(EINVAL)?)? else {
+                break;
+            };
+            refusal.report();
+            self.free.truncate_with(pass, self.free.len() - 1);
+        }
+        if self.free.is_empty() {
+            self.push_free(u32::try_from(nr).map_err(|_| ENOMEM)?)?;
+        }
+        let top = self.top().ok_or(EINVAL)?;
+        if top == nr as u64 {
+            // The values first: there are as many as keys, or one more.
+            let missing = (nr + 1).saturating_sub(self.values.len());
+            self.values.extend_zeroed_with(pass, missing)?;
+            self.keys.extend_zeroed_with(pass, 1)?;
+        }
+        self.check_free(top).map_err(Refusal::report)?;
+        Ok(top as u32)
+    }
+
+    /// Puts an index on the stack, which has room.
+    fn push_free(&mut self, index: u32) -> Result {
+        let place = SharedU64::new(index.into());
+        self.free.push_within_capacity(place).map_err(|_| ENOMEM)
+    }
+
+    /// Clears what is free, after everything that was stored before.
+    pub(super) fn wipe(&mut self, index: u32) {
+        smp_mb(Write);
+        let at = index as usize;
+        self.keys.raw_mut().clear(at, at + 1);
+        self.values.raw_mut().clear(at, at + 1);
+    }
+}
+
+/// Empties a vector and gives its memory back.
+fn give_back<T: Preservable>(pass: &GatePass<'_>, vector: &mut PVec<T>) {
+    vector.truncate_with(pass, 0);
+    vector.raw_mut().release_runs(pass, 0);
+}

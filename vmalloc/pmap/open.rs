@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From what the previous kernel left to a map.
+
+use kernel::prelude::*;
+
+use kpreserve_kho::validate::{
+    expect_at_most,
+    expect_equal, //
+};
+
+use super::*;
+
+pub(super) const S: &str = "MapSer";
+
+impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
+    /// Makes a map of its areas, whose head says so. Cost: a few loads; no key and no value is touched, but
+    /// two at most that a cut left in doubt. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if the head, or the length of an area, is refused: the [`Refusal`] is logged. ENOMEM, EBUSY
+    /// once the framework is frozen.
+    pub fn from_areas(areas: MapAreas<K, V>) -> Result<Self> {
+        let pass = areas.head.raw().enter()?;
+        let id = u64::from(areas.head.raw().id());
+        let ser = areas.head.get(0).ok_or(EINVAL)?.ser();
+        let (seed, state) = (ser.seed, ser.state.load());
+        ser.validate(id).map_err(Refusal::report)?;
+        expect_at_most(S, "state", id, state, MapSer::CLEARING | 1).map_err(Refusal::report)?;
+        let MapAreas {
+            head,
+            keys,
+            values,
+            free,
+            buckets: [first, second],
+        } = areas;
+        let (active, mut idle) = match state & 1 {
+            0 => (first, second),
+            _ => (second, first),
+        };
+        // A table that was not finished, or not given up.
+        idle.truncate_with(&pass, 0);
+        let buckets = Buckets::open(&pass, S, active, keys.len())?;
+        let mut map = Self {
+            head,
+            keys,
+            values,
+            free,
+            buckets,
+            idle: Some(idle),
+            seed,
+            nr_free_inherited: 0,
+        };
+        if state & MapSer::CLEARING != 0 {
+            map.finish_clearing(&pass)?;
+        }
+        map.check().map_err(Refusal::report)?;
+        let nr_keys = map.keys.len();
+        map.values.truncate_with(&pass, nr_keys);
+        map.recover(&pass)?;
+        map.nr_free_inherited = map.free.len();
+        Ok(map)
+    }
+
+    /// Makes a new map of empty areas. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EBUSY once the framework is frozen. EINVAL if an area is not empty.
+    pub fn from_new_areas(mut areas: MapAreas<K, V>) -> Result<Self> {
+        let pass = areas.head.raw().enter()?;
+        let lens = [areas.head.len(), areas.keys.len(), areas.values.len()];
+        if lens != [0; 3] || !areas.free.is_empty() {
+            return Err(EINVAL);
+        }
+        let [first, second] = &areas.buckets;
+        let mut ser = MapSer {
+            magic: MapSer::MAGIC,
+            seed: areas.head.raw().machine().random_u64(),
+            state: SharedU64::new(0),
+            keys: areas.keys.handle().into_raw(),
+            values: areas.values.handle().into_raw(),
+            free: areas.free.handle().into_raw(),
+            buckets: [first.handle().into_raw(), second.handle().into_raw()],
+            reserved: 0,
+            check: 0,
+        };
+        ser.check = ser.checksum();
+        areas.head.push_with(&pass, MapHeadSer::new(ser))?;
+        Self::from_areas(areas)
+    }
+
+    /// Checks the lengths against each other.
+    fn check(&self) -> Result<(), Refusal> {
+        let id = u64::from(self.head.raw().id());
+        let (nr_keys, nr_values) = (self.keys.len() as u64, self.values.len() as u64);
+        // The values are extended first.
+        expect_at_most(S, "nr_values", id, nr_values, nr_keys.saturating_add(1))?;
+        expect_at_most(S, "nr_keys", id, nr_keys, nr_values)?;
+        expect_at_most(S, "nr_free", id, self.free.len() as u64, nr_keys + 2)
+    }
+
+    /// Checks an index that is said to be free.
+    pub(super) fn check_free(&self, index: u64) -> Result<(), Refusal> {
+        let last = (self.keys.len() as u64).saturating_sub(1);
+        expect_at_most(S, "free", self.head.raw().id().into(), index, last)
+    }
+
+    /// Checks an index that the previous kernel says is free.
+    pub(super) fn check_inherited(&self, index: u64) -> Result<Option<Refusal>> {
+        let id = u64::from(self.head.raw().id());
+        let nr_keys = self.keys.len() as u64;
+        let checked = expect_at_most(S, "free", id, index, nr_keys);
+        if checked.is_ok() && self.is_used(index)? {
+            // Two of the same key would have to be told apart otherwise.
+            return Ok(expect_equal(S, "free", id, index, nr_keys).err());
+        }
+        Ok(checked.err())
+    }
+
+    /// Decides about the two topmost places of the stack of free indices, which a cut may have left in
+    /// doubt. Each step leaves what the next attempt would decide in the same way.
+    fn recover(&mut self, pass: &GatePass<'_>) -> Result {
+        let nr_free = self.free.len();
+        let at = |place: usize| self.free.get(place).map(SharedU64::load);
+        let top = nr_free.checked_sub(1).and_then(at);
+        let below = nr_free.checked_sub(2).and_then(at);
+        let (Some(top), below) = (top, below) else {
+            return Ok(());
+        };
+        if Some(top) == below {
+            // A replacement that was all but done.
+            self.free.truncate_with(pass, nr_free - 1);
+            self.wipe_free(top);
+            return Ok(());
+        }
+        if self.is_used(top)? {
+            // An insertion that was all but done, or a removal or a replacement that was not decided on.
+            self.free.truncate_with(pass, nr_free - 1);
+            if let Some(below) = below {
+                if !self.is_used(below)? {
+                    self.wipe_free(below);
+                }
+            }
+            return Ok(());
+        }
+        if let Some(below) = below {
+            if self.is_used(below)? {
+                // A replacement that was decided on.
+                if let Some(place) = self.free.get(nr_free - 2) {
+                    place.store(top);
+                }
+                self.free.truncate_with(pass, nr_free - 1);
+            }
+        }
+        self.wipe_free(top);
+        Ok(())
+    }
+
+    /// Returns whether a bucket refers to an index, of which the key is the one to look for.
+    fn is_used(&self, index: u64) -> Result<bool> {
+        let Some(key) = self.keys.get(index as usize).copied() else {
+            return Ok(false);
+        };
+        let hit = self.find(&key).map_err(Refusal::report)?;
+        Ok(hit.is_some_and(|hit| u64::from(hit.index) == index))
+    }
+
+    /// Clears what is free, if there is anything.
+    fn wipe_free(&mut self, index: u64) {
+        if self.check_free(index).is_ok() {
+            self.wipe(index as u32);
+        }
+    }
+}
+
+impl MapSer {
+    fn validate(&self, id: u64) -> Result<(), Refusal> {
+        expect_equal(S, "magic", id, self.magic, MapSer::MAGIC)?;
+        expect_equal(S, "reserved", id, self.reserved, 0)?;
+        expect_equal(S, "check", id, self.check, self.checksum())
+    }
+}
