@@ -7,6 +7,7 @@
 
 use kernel::prelude::*;
 
+use crate::ceiling::Ceiling;
 use crate::ledger::{
     GatePass,
     Ledger,
@@ -16,6 +17,7 @@ use crate::ledger::{
 use crate::phys::MAX_ORDER;
 use crate::run::{
     Incoming,
+    Owned,
     PageRun,
     Pledged, //
 };
@@ -40,6 +42,7 @@ pub struct Arena {
     node: Node,
     runs: KVVec<Run>,
     nr_pages: usize,
+    ceiling: Ceiling,
     /// Above the index of each run: in a cache the last one is not the newest.
     next_index: u32,
 }
@@ -66,6 +69,7 @@ impl Arena {
             node: Node::ANY,
             runs,
             nr_pages,
+            ceiling: Ceiling::NONE,
             next_index: next_index.unwrap_or(0),
         }
     }
@@ -104,8 +108,8 @@ impl Arena {
     ///
     /// Its order is the larger of two: the largest that `nr_pages_wanted` pages fill, and the
     /// largest that is at most 1/16 of the pages that are held; it is at least `order_min`, at
-    /// most [`MAX_ORDER`], and falls towards `order_min` where memory is fragmented. The memory
-    /// is zeroed. May sleep. One key.
+    /// most [`MAX_ORDER`], and falls towards `order_min` where memory is fragmented; the arena
+    /// remembers how far, and tries more now and then. The memory is zeroed. May sleep. One key.
     ///
     /// # Errors
     ///
@@ -302,15 +306,21 @@ impl Arena {
         by_rule.max(by_wish).clamp(order_min, MAX_ORDER)
     }
 
-    fn alloc(&self, order_min: u8, order_max: u8) -> Result<PageRun<crate::run::Owned>> {
-        for order in (order_min.saturating_add(1)..=order_max).rev() {
+    fn alloc(&mut self, order_min: u8, order_max: u8) -> Result<PageRun<Owned>> {
+        let first = self.ceiling.first(order_max);
+        for order in (order_min.saturating_add(1)..=first).rev() {
             match PageRun::alloc(self.machine, order, self.node, Effort::Light) {
-                Ok(run) => return Ok(run),
+                Ok(run) => {
+                    self.ceiling.note(first, order);
+                    return Ok(run);
+                }
                 Err(error) if error == ENOMEM => {}
                 Err(error) => return Err(error),
             }
         }
-        PageRun::alloc(self.machine, order_min, self.node, Effort::Full)
+        let run = PageRun::alloc(self.machine, order_min, self.node, Effort::Full)?;
+        self.ceiling.note(first, order_min);
+        Ok(run)
     }
 }
 

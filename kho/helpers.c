@@ -17,6 +17,13 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/vmalloc.h>
+#include <linux/vmstat.h>
+
+/* What is no module's to call, where this kernel declares it. */
+#if !defined(MODULE) && __has_include(<../mm/vmalloc.h>)
+#include <../mm/vmalloc.h>
+#define KPRESERVE_MAPS_HUGE
+#endif
 
 #include "helpers.h"
 
@@ -78,6 +85,15 @@ void kpreserve_free_run(u64 phys)
 	folio_put(page_folio(pfn_to_page(PHYS_PFN(phys))));
 }
 
+/* KHO's scratch, which is CMA, is for others: the owners' pages cannot be moved. */
+unsigned long kpreserve_nr_pages_available(void)
+{
+	long nr_pages = si_mem_available();
+
+	nr_pages -= global_zone_page_state(NR_FREE_CMA_PAGES);
+	return max(nr_pages, 0L);
+}
+
 /*
  * An aligned power of two of pages of one node is one key, the same that
  * kho_preserve_folio() would add; unlike the latter, this works before the
@@ -120,24 +136,72 @@ int kpreserve_add_subtree(const char *name, u64 phys, size_t size)
 	return kho_add_subtree(name, phys_to_virt(phys), size);
 }
 
-int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
-		       unsigned long nr_pages, void **start)
+#ifndef KPRESERVE_MAPS_HUGE
+/* vmap() is what there is for modules: an array of all pages, and a small one each. */
+static void *kpreserve_map(const struct kpreserve_run *runs, size_t nr_runs,
+			   unsigned long nr_pages)
 {
 	unsigned long i, n = 0;
 	struct page **pages;
+	void *start;
 	size_t r;
 
 	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
 	if (!pages)
-		return -ENOMEM;
+		return NULL;
 	for (r = 0; r < nr_runs; r++) {
 		struct page *page = pfn_to_page(PHYS_PFN(runs[r].phys));
 
 		for (i = 0; i < (1UL << runs[r].order) && n < nr_pages; i++)
 			pages[n++] = page + i;
 	}
-	*start = vmap(pages, n, VM_MAP, PAGE_KERNEL);
+	start = vmap(pages, n, VM_MAP, PAGE_KERNEL);
 	kvfree(pages);
+	return start;
+}
+#else
+/*
+ * No array, and huge pages wherever a run and its place are aligned to them.
+ * Runs that happen to be neighbours are mapped as one. The guard page is the
+ * one behind the last page, as vmap() has it.
+ */
+static void *kpreserve_map(const struct kpreserve_run *runs, size_t nr_runs,
+			   unsigned long nr_pages)
+{
+	unsigned long size = nr_pages << PAGE_SHIFT;
+	struct vm_struct *area;
+	unsigned long at, end;
+	size_t r = 0;
+
+	area = __get_vm_area_node(size, size < PMD_SIZE ? PAGE_SIZE : PMD_SIZE,
+				  PAGE_SHIFT, VM_MAP, VMALLOC_START,
+				  VMALLOC_END, NUMA_NO_NODE, GFP_KERNEL,
+				  __builtin_return_address(0));
+	if (!area)
+		return NULL;
+	at = (unsigned long)area->addr;
+	end = at + size;
+	while (r < nr_runs) {
+		u64 phys = runs[r].phys, next = phys;
+
+		do
+			next += PAGE_SIZE << runs[r++].order;
+		while (r < nr_runs && runs[r].phys == next);
+		if (next - phys > end - at ||
+		    vmap_page_range(at, at + (next - phys), phys, PAGE_KERNEL)) {
+			vunmap(area->addr);
+			return NULL;
+		}
+		at += next - phys;
+	}
+	return area->addr;
+}
+#endif
+
+int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
+		       unsigned long nr_pages, void **start)
+{
+	*start = kpreserve_map(runs, nr_runs, nr_pages);
 	return *start ? 0 : -ENOMEM;
 }
 

@@ -13,6 +13,7 @@ struct kpreserve_run {
 void kpreserve_window(unsigned long *virt_base, u64 *size_bytes);
 int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys);
 void kpreserve_free_run(u64 phys);
+unsigned long kpreserve_nr_pages_available(void);
 int kpreserve_preserve_run(u64 phys, unsigned int order);
 void kpreserve_unpreserve_run(u64 phys, unsigned int order);
 int kpreserve_probe(u64 phys);

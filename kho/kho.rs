@@ -52,6 +52,7 @@ mod bindings {
             phys: *mut u64,
         ) -> c_int;
         pub(super) fn kpreserve_free_run(phys: u64);
+        pub(super) fn kpreserve_nr_pages_available() -> c_ulong;
         pub(super) fn kpreserve_preserve_run(phys: u64, order: c_uint) -> c_int;
         pub(super) fn kpreserve_unpreserve_run(phys: u64, order: c_uint);
         pub(super) fn kpreserve_probe(phys: u64) -> c_int;
@@ -126,6 +127,11 @@ unsafe impl PageSource for Kho {
         unsafe { bindings::kpreserve_free_run(phys.get()) }
     }
 
+    fn nr_pages_available(&self) -> usize {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_nr_pages_available() }
+    }
+
     unsafe fn map_runs(&self, runs: &[(Phys, u8)]) -> Result<NonNull<u8>> {
         let mut list = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
         let mut size_bytes = 0usize;
@@ -153,8 +159,8 @@ unsafe impl PageSource for Kho {
     }
 
     unsafe fn unmap_runs(&self, start: NonNull<u8>, _size_bytes: usize) {
-        // SAFETY: the caller promises that `start` came from `map_runs`, which is vmap(), and that
-        // nobody uses the mapping.
+        // SAFETY: the caller promises that `start` came from `map_runs`, which is an area of
+        // vmalloc's, and that nobody uses the mapping.
         unsafe { bindings::vunmap(start.as_ptr().cast()) }
     }
 }

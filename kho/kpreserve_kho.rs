@@ -34,6 +34,7 @@ extern crate std;
 pub mod abi;
 pub mod arena;
 pub mod blocks;
+mod ceiling;
 pub mod context;
 pub mod handle;
 pub mod hash;

@@ -61,8 +61,16 @@ pub unsafe trait PageSource: Sync {
     /// preserved, and nobody uses its memory any more.
     unsafe fn free_run(&self, phys: Phys, order: u8);
 
+    /// Returns how many pages could be had now without making anybody else short of memory: an
+    /// estimate, for those who are about to ask for very many.
+    fn nr_pages_available(&self) -> usize {
+        usize::MAX
+    }
+
     /// Maps runs one after the other, contiguously, outside the window. May sleep. Costs a few
-    /// instructions a page.
+    /// dozen instructions a page, or a few hundred for 2 MiB of a run in huge pages, which the
+    /// kernel uses when kpreserve is built in. Reading or writing behind the last run faults, as it
+    /// does behind an area of vmalloc's.
     ///
     /// # Errors
     ///

@@ -175,8 +175,11 @@ impl RunTable {
             return Err(ENOMEM);
         }
         let order = (index / BLOCKS_AN_ORDER).min(BLOCK_ORDER_MAX) as u8;
-        let pages = PageRun::alloc(machine, order, Node::ANY, Effort::Light)
-            .or_else(|_| PageRun::alloc(machine, 0, Node::ANY, Effort::Full))?;
+        // There are so many blocks and no more: where memory is fragmented, the largest that there is.
+        let pages = (1..=order)
+            .rev()
+            .find_map(|order| PageRun::alloc(machine, order, Node::ANY, Effort::Light).ok())
+            .map_or_else(|| PageRun::alloc(machine, 0, Node::ANY, Effort::Full), Ok)?;
         self.reserve(1, pages.size_bytes() / size_of::<RunSer>())?;
         let pages = pages.preserve()?;
         let at = self.root.table_entry(index).ok_or(ENOMEM)?;

@@ -100,6 +100,10 @@ const COMMANDS: &[(&str, Command)] = &[
     ("interchange.take", interchange::take),
     ("interchange.c-give", interchange::c_give),
     ("interchange.c-take", interchange::c_take),
+    // area.extend NAME FROM-BYTES SEED: what a resize has added was zero, and gets the pattern, too
+    ("area.extend", areas::extend),
+    // area.too-large NAME BYTES: ENOMEM, and nothing has changed
+    ("area.too-large", areas::too_large),
     // named.set NAME VALUE, named.get NAME (value=...), named.discard NAME
     ("named.set", named::set),
     ("named.get", named::get),
@@ -131,6 +135,9 @@ const COMMANDS: &[(&str, Command)] = &[
     ("reclaim.prepare", reclaim::prepare),
     ("reclaim.squeeze", reclaim::squeeze),
     ("reclaim.report", reclaim::report),
+    // memory.fragment ORDER: half of it taken, no free block larger than that; memory.give: all back
+    ("memory.fragment", reclaim::fragment),
+    ("memory.give", reclaim::give),
     // stress.start THREADS-PER-CPU MICROSECONDS: for ever, and interrupts between (0: none); stress.stop; stress.verify
     ("stress.start", stress::start),
     ("stress.stop", stress::stop),

@@ -32,5 +32,10 @@ int selftest_take_vmalloc(const struct kho_vmalloc *given, size_t size,
 unsigned long selftest_take_memory(void);
 void selftest_give_memory(void);
 int selftest_grow_tree(unsigned int nr_keys);
+unsigned long selftest_fragment_memory(unsigned int order);
+
+/* views.c */
+bool selftest_faults(const void *address);
+unsigned long selftest_mapped_bytes(const void *address);
 
 #endif

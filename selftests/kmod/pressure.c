@@ -36,6 +36,38 @@ unsigned long selftest_take_memory(void)
 	return nr_pages;
 }
 
+/*
+ * Leaves no block larger than 2^order pages: takes memory as above, and gives
+ * back every other aligned block of so many pages. Returns how many pages stay
+ * taken; selftest_give_memory() gives them back, too.
+ */
+unsigned long selftest_fragment_memory(unsigned int order)
+{
+	gfp_t gfp = (GFP_KERNEL & ~__GFP_RECLAIM) | __GFP_NOWARN;
+	struct page *page, *next;
+	unsigned long nr_taken = 0;
+	LIST_HEAD(free);
+
+	mutex_lock(&selftest_hog_lock);
+	/* Both halves of a block go to one of two lists by the number of their block. */
+	while ((page = alloc_page(gfp))) {
+		if ((page_to_pfn(page) >> order) & 1) {
+			list_add(&page->lru, &selftest_hog);
+			nr_taken++;
+		} else {
+			list_add(&page->lru, &free);
+		}
+		cond_resched();
+	}
+	list_for_each_entry_safe(page, next, &free, lru) {
+		list_del(&page->lru);
+		__free_page(page);
+		cond_resched();
+	}
+	mutex_unlock(&selftest_hog_lock);
+	return nr_taken;
+}
+
 void selftest_give_memory(void)
 {
 	struct page *page, *next;

@@ -19,6 +19,7 @@ use crate::threads;
 
 extern "C" {
     fn selftest_take_memory() -> c_ulong;
+    fn selftest_fragment_memory(order: c_uint) -> c_ulong;
     fn selftest_give_memory();
     fn selftest_grow_tree(nr_keys: c_uint) -> c_int;
 }
@@ -87,6 +88,26 @@ pub(crate) fn squeeze(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     reply.put("reclaims", stats.nr_reclaims - before.nr_reclaims);
     let nr_condemned = stats.nr_pages_condemned - before.nr_pages_condemned;
     reply.put("condemned_pages", nr_condemned);
+    Ok(())
+}
+
+/// `memory.fragment ORDER`: takes every other block of 2^ORDER pages, so that none larger is free, but
+/// for those that the page allocator keeps for emergencies.
+pub(crate) fn fragment(words: &mut Words<'_>, reply: &mut Reply) -> Result {
+    let order = words.number()? as u32;
+    if order > 10 {
+        return Err(EPROTO);
+    }
+    // SAFETY: no requirements.
+    let nr_pages = unsafe { selftest_fragment_memory(order) };
+    reply.put("taken_bytes", nr_pages as u64 * 4096);
+    Ok(())
+}
+
+/// `memory.give`: gives back what was taken.
+pub(crate) fn give(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
+    // SAFETY: no requirements.
+    unsafe { selftest_give_memory() };
     Ok(())
 }
 

@@ -7,20 +7,22 @@
 //!
 //! Files in this directory may depend on the public parts of the `kpreserve` and `kernel` crates,
 //! and on nothing else. Unsafe code is in `image.rs`, which damages an image on purpose, in `slots.rs`,
-//! which looks into free slots, and where C is called: `contexts.rs`, `threads.rs`, `reclaim.rs`.
+//! which looks into free slots, and where C is called: `contexts.rs`, `threads.rs`, `reclaim.rs`, `interchange.rs`,
+//! `views.rs`.
 //!
 //! | file | commands |
 //! | --- | --- |
 //! | `objects` | `objects.*`: a million objects in a cache |
 //! | `caches` | `cache.*`: caches of any name |
 //! | `areas` | `area.*`: areas with a pattern |
+//! | `views` | what a contiguous view is made of |
 //! | `named` | `named.*`: objects with a name |
 //! | `opening` | `open`: each way in which opening fails |
 //! | `claims` | `claim`: each way in which claiming fails |
 //! | `gate` | `freeze`, `thaw`, `frozen` |
 //! | `atomic` | `alloc-atomic`, `alloc-in`: allocation where one cannot sleep |
 //! | `slots` | `slots.*`: free slots, and which CPU has them |
-//! | `reclaim` | `reclaim.*`: memory pressure |
+//! | `reclaim` | `reclaim.*`, `memory.*`: memory pressure, fragmented memory |
 //! | `stress` | `stress.*`: objects come and go on all CPUs while the machine stops |
 //! | `contexts`, `threads` | running code in interrupts, and in threads; `lockdep`, `provoke` |
 //! | `pools` | `pool.*`, `foreign`: boxes, vectors, objects that C owns |
@@ -68,6 +70,7 @@ mod slots;
 mod stats;
 mod stress;
 mod threads;
+mod views;
 
 use reply::Reply;
 

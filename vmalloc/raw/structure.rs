@@ -8,6 +8,7 @@ use kernel::sync::barrier::{
     Write, //
 };
 
+use kpreserve_kho::phys::MAX_ORDER;
 use kpreserve_kho::GatePass;
 
 use super::{
@@ -23,10 +24,18 @@ impl RawArea {
     /// # Errors
     ///
     /// ENOMEM if there is no memory, or no number, for them; the area is as it was, runs that had
-    /// been added are given back.
+    /// been added are given back. Who asks for more than a run at once, and for more than there
+    /// is, gets it before any is taken.
     pub fn reserve(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
         let wanted = self.inner.len.checked_add(additional).ok_or(ENOMEM)?;
         let nr_runs = self.nr_runs();
+        let missing = wanted.saturating_sub(self.capacity());
+        let nr_pages = self.inner.stride.nr_pages(missing).ok_or(ENOMEM)?;
+        // To find out by taking all of it would leave none to KHO, whose keys must not fail: the
+        // kernel would kill somebody for them.
+        if nr_pages > 1 << MAX_ORDER && nr_pages > self.inner.arena.machine().nr_pages_available() {
+            return Err(ENOMEM);
+        }
         while self.capacity() < wanted {
             if let Err(error) = self.add_run(pass, wanted - self.capacity()) {
                 while self.nr_runs() > nr_runs {

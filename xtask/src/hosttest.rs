@@ -15,6 +15,7 @@ pub(crate) fn all(checkout: &Checkout) -> Result<Tally> {
         .is_file()
     {
         tally += example(checkout, "exec_handover")?;
+        tally += example(checkout, "host_scale")?;
     }
     Ok(tally)
 }

@@ -2,6 +2,7 @@
 
 //! A page allocator like the kernel's: blocks of a power of two of pages, split and merged.
 
+use core::ops::Range;
 use std::collections::BTreeSet;
 
 use kpreserve_kho::phys::MAX_ORDER;
@@ -25,8 +26,7 @@ impl Buddy {
     /// Takes a block of `2^order` pages; returns its first page. `pick` chooses among `n`.
     pub(crate) fn take(&mut self, order: u8, pick: impl FnOnce(usize) -> usize) -> Option<usize> {
         let found = (order..=self.order_max).find(|&o| !self.blocks(o).is_empty())?;
-        let nth = pick(self.blocks(found).len());
-        let block = *self.blocks(found).iter().nth(nth)?;
+        let block = pick_block(self.blocks(found), pick)?;
         self.blocks(found).remove(&block);
         for o in (order..found).rev() {
             self.blocks(o).insert(block + (1 << o));
@@ -48,6 +48,19 @@ impl Buddy {
         self.blocks(order).insert(block);
     }
 
+    /// Gives pages back that lie side by side, in the largest blocks that they make: machines of many
+    /// gigabytes have few of these.
+    pub(crate) fn give_range(&mut self, range: Range<usize>) {
+        let mut block = range.start;
+        while block < range.end {
+            let aligned = block.trailing_zeros().min(u32::from(self.order_max));
+            let fits = (range.end - block).ilog2();
+            let order = aligned.min(fits) as u8;
+            self.give(block, order);
+            block += 1 << order;
+        }
+    }
+
     /// Returns how many pages are free.
     pub(crate) fn nr_pages(&self) -> usize {
         self.free
@@ -60,4 +73,17 @@ impl Buddy {
     fn blocks(&mut self, order: u8) -> &mut BTreeSet<usize> {
         &mut self.free[usize::from(order)]
     }
+}
+
+/// Sets of more blocks than that are not counted through.
+const NR_COUNTED_MAX: usize = 4096;
+
+/// Returns one of the blocks: each with the same chance, or, of very many, the one behind a random place.
+fn pick_block(blocks: &BTreeSet<usize>, pick: impl FnOnce(usize) -> usize) -> Option<usize> {
+    if blocks.len() <= NR_COUNTED_MAX {
+        return blocks.iter().nth(pick(blocks.len())).copied();
+    }
+    let (first, last) = (blocks.first()?, blocks.last()?);
+    let place = first + pick(last - first + 1);
+    blocks.range(place..).next().copied()
 }

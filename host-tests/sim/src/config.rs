@@ -26,7 +26,8 @@ pub struct Config {
     /// Whether KHO is on.
     pub has_kho: bool,
     /// Whether pages that nobody owns are filled with a pattern that is checked when they are given
-    /// out.
+    /// out. Without it, memory that is not touched costs the host nothing, and a machine may have
+    /// more of it than the host.
     pub poisons: bool,
     /// What everything random comes from.
     pub seed: u64,

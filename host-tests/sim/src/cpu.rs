@@ -17,6 +17,7 @@ use core::sync::atomic::{
 use std::sync::{
     Condvar,
     Mutex,
+    MutexGuard,
     PoisonError, //
 };
 
@@ -66,28 +67,46 @@ struct Pin {
 
 #[derive(Debug)]
 pub(crate) struct Cpus {
-    taken: Mutex<Vec<bool>>,
+    users: Mutex<Users>,
     released: Condvar,
+}
+
+#[derive(Debug)]
+struct Users {
+    /// Whether somebody has the CPU, for each.
+    taken: Vec<bool>,
+    /// How many wait for one. To wake nobody is a system call, too, and there are two pins for an
+    /// object.
+    nr_waiting: usize,
 }
 
 impl Cpus {
     pub(crate) fn new(nr_cpus: usize) -> Self {
         Self {
-            taken: Mutex::new(vec![false; nr_cpus.max(1)]),
+            users: Mutex::new(Users {
+                taken: vec![false; nr_cpus.max(1)],
+                nr_waiting: 0,
+            }),
             released: Condvar::new(),
         }
     }
 
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[cfg(not(models))]
     fn take(&self, cpu: usize) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while taken[cpu] {
-            taken = self
+        let mut users = self.users();
+        while users.taken[cpu] {
+            users.nr_waiting += 1;
+            users = self
                 .released
-                .wait(taken)
+                .wait(users)
                 .unwrap_or_else(PoisonError::into_inner);
+            users.nr_waiting -= 1;
         }
-        taken[cpu] = true;
+        users.taken[cpu] = true;
     }
 
     /// The same in a model, which runs all tasks on one thread; and loom must not take it for
@@ -95,19 +114,24 @@ impl Cpus {
     #[cfg(models)]
     fn take(&self, cpu: usize) {
         loop {
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            if !taken[cpu] {
-                taken[cpu] = true;
+            let mut users = self.users();
+            if !users.taken[cpu] {
+                users.taken[cpu] = true;
                 return;
             }
-            drop(taken);
+            drop(users);
             kernel::models::relax();
         }
     }
 
     fn release(&self, cpu: usize) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)[cpu] = false;
-        self.released.notify_all();
+        let mut users = self.users();
+        users.taken[cpu] = false;
+        let is_awaited = users.nr_waiting > 0;
+        drop(users);
+        if is_awaited {
+            self.released.notify_all();
+        }
     }
 }
 

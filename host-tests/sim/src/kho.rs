@@ -185,8 +185,8 @@ impl SimMachine {
         // The run, or an aligned part of it, whose whole may be preserved.
         let whole = match state.pages[number] {
             Page::Head(order) => Some((number, order)),
-            Page::Tail(head) => match state.pages[head] {
-                Page::Head(order) => Some((head, order)),
+            Page::Tail(head) => match state.pages[head as usize] {
+                Page::Head(order) => Some((head as usize, order)),
                 _ => None,
             },
             _ => None,

@@ -51,8 +51,9 @@ pub(crate) enum Page {
     Free,
     /// The framework's: first page of a folio.
     Head(u8),
-    /// The framework's: a further page of the folio that begins there.
-    Tail(usize),
+    /// The framework's: a further page of the folio that begins there. Half a word, as large machines
+    /// have many.
+    Tail(u32),
     /// Preserved by the previous kernel, not restored.
     Incoming,
 }
@@ -328,14 +329,22 @@ impl State {
             self.pages[first..first + (1 << order)].fill(Page::Incoming);
             self.magic.insert(first, order);
         }
-        for number in 0..self.pages.len() {
+        let mut number = 0;
+        while number < self.pages.len() {
             if self.pages[number] != Page::Free {
-                continue;
-            }
-            if self.random.percent(config.percent_taken) {
-                self.pages[number] = Page::Taken;
+                number += 1;
+            } else if config.percent_taken == 0 {
+                let free = self.pages[number..].iter();
+                let nr = free.take_while(|&&page| page == Page::Free).count();
+                self.buddy.give_range(number..number + nr);
+                number += nr;
             } else {
-                self.buddy.give(number, 0);
+                if self.random.percent(config.percent_taken) {
+                    self.pages[number] = Page::Taken;
+                } else {
+                    self.buddy.give(number, 0);
+                }
+                number += 1;
             }
         }
     }

@@ -5,7 +5,10 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
+use std::os::fd::{
+    AsRawFd,
+    FromRawFd, //
+};
 use std::os::unix::fs::FileExt;
 use std::sync::{
     Arc,
@@ -141,6 +144,20 @@ impl Memory {
             .write_all_at(bytes, (number * PAGE_SIZE_BYTES) as u64)
         {
             panic!("cannot write page {number}: {error}");
+        }
+    }
+
+    /// Makes pages zero by giving up what is behind them: costs no memory until they are touched, so
+    /// that a machine may be larger than the host.
+    pub(crate) fn clear(&self, number: usize, nr_pages: usize) {
+        let (offset, len) = (number * PAGE_SIZE_BYTES, nr_pages * PAGE_SIZE_BYTES);
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: the descriptor is open; who uses these pages gets zeros, and has been promised them.
+        let result =
+            unsafe { libc::fallocate(self.file().as_raw_fd(), mode, offset as i64, len as i64) };
+        if result != 0 {
+            let error = io::Error::last_os_error();
+            panic!("cannot clear {nr_pages} pages from {number} on: {error}");
         }
     }
 }

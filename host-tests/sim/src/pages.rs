@@ -12,6 +12,7 @@ use kernel::prelude::{
 };
 use kpreserve_kho::phys::{
     run_size_bytes,
+    MAX_ORDER,
     PAGE_SIZE_BYTES, //
 };
 use kpreserve_kho::{
@@ -49,8 +50,12 @@ unsafe impl PageSource for SimMachine {
         if self.config.poisons {
             self.check_pattern(number, order);
         }
-        self.memory
-            .write(number, &vec![0; PAGE_SIZE_BYTES << order]);
+        if self.config.poisons {
+            self.memory
+                .write(number, &vec![0; PAGE_SIZE_BYTES << order]);
+        } else {
+            self.memory.clear(number, 1 << order);
+        }
         recorder::step(self, "after alloc_run");
         Ok(self.memory.phys(number))
     }
@@ -85,6 +90,10 @@ unsafe impl PageSource for SimMachine {
         state.buddy.give(number, order);
         drop(state);
         recorder::step(self, "after free_run");
+    }
+
+    fn nr_pages_available(&self) -> usize {
+        self.state().buddy.nr_pages()
     }
 
     unsafe fn map_runs(&self, runs: &[(Phys, u8)]) -> Result<NonNull<u8>> {
@@ -175,15 +184,17 @@ impl SimMachine {
 impl State {
     /// Makes pages a folio of the framework.
     pub(crate) fn own(&mut self, number: usize, order: u8) {
-        self.pages[number..number + (1 << order)].fill(Page::Tail(number));
+        self.pages[number..number + (1 << order)].fill(Page::Tail(number as u32));
         self.pages[number] = Page::Head(order);
         self.counters.pages_out += 1 << order;
     }
 
     /// Returns a key that covers a byte of the range.
     pub(crate) fn key_inside(&self, start: u64, end: u64) -> Option<(u64, u8)> {
+        // No key is larger than the largest run, so none that begins further before reaches it.
+        let first = start.saturating_sub((PAGE_SIZE_BYTES as u64) << MAX_ORDER);
         self.keys
-            .range(..(end, 0))
+            .range((first, 0)..(end, 0))
             .rev()
             .find(|&&(phys, order)| phys + ((PAGE_SIZE_BYTES as u64) << order) > start)
             .copied()

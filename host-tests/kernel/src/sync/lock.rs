@@ -47,48 +47,67 @@ pub struct Lock<T: ?Sized, B: Backend> {
 /// Who holds a lock.
 #[cfg(not(models))]
 struct Holder {
-    thread: std::sync::Mutex<Option<ThreadId>>,
+    state: std::sync::Mutex<HolderState>,
     released: std::sync::Condvar,
+}
+
+#[cfg(not(models))]
+#[derive(Default)]
+struct HolderState {
+    thread: Option<ThreadId>,
+    /// How many wait. To wake nobody is a system call, too.
+    nr_waiting: usize,
 }
 
 #[cfg(not(models))]
 impl Holder {
     fn new() -> Self {
         Self {
-            thread: std::sync::Mutex::new(None),
+            state: std::sync::Mutex::default(),
             released: std::sync::Condvar::new(),
         }
     }
 
+    fn state(&self) -> std::sync::MutexGuard<'_, HolderState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn try_hold(&self) -> bool {
-        let mut holder = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if holder.is_some() {
+        let mut state = self.state();
+        if state.thread.is_some() {
             return false;
         }
-        *holder = Some(std::thread::current().id());
+        state.thread = Some(std::thread::current().id());
         true
     }
 
     #[track_caller]
     fn hold(&self, name: &CStr) {
         let me = std::thread::current().id();
-        let mut holder = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(other) = *holder {
+        let mut state = self.state();
+        while let Some(other) = state.thread {
             if other == me {
-                drop(holder);
+                drop(state);
                 panic!("deadlock: {name:?} is taken twice by the same thread");
             }
-            holder = self
+            state.nr_waiting += 1;
+            state = self
                 .released
-                .wait(holder)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
+            state.nr_waiting -= 1;
         }
-        *holder = Some(me);
+        state.thread = Some(me);
     }
 
     fn let_go(&self) {
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.released.notify_one();
+        let mut state = self.state();
+        state.thread = None;
+        let is_awaited = state.nr_waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.released.notify_one();
+        }
     }
 }
 
