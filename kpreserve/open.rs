@@ -55,7 +55,8 @@ use crate::names::{
 /// Both functions:
 ///
 /// - EPROBE_DEFER before the framework is up ([`open`](Self::open) only).
-/// - EINVAL if the name is empty or begins with a dot; ENAMETOOLONG beyond 255 bytes.
+/// - EINVAL if the name is empty, begins with a dot, begins or ends with a slash or has two of them
+///   in a row; ENAMETOOLONG beyond 255 bytes.
 /// - EBUSY if it is open, if the name stands for something of another kind, or if the framework is
 ///   frozen.
 /// - EINVAL if what is there has another compatible string, or another layout at the same version;

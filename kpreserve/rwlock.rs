@@ -167,7 +167,6 @@ mod tests {
 
     fn lock() -> &'static RwLock<u64> {
         let lock = KBox::pin_init(RwLock::new(0), GFP_KERNEL).unwrap();
-        // SAFETY: leaked, so it is never moved again.
         Box::leak(Box::new(lock)).as_ref().get_ref()
     }
 

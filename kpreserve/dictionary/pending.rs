@@ -7,6 +7,10 @@
 //! has arrived. So who finds a change written down finishes it.
 
 use kernel::prelude::*;
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
 use kpreserve_kho::{
     refusal::Relation,
     validate::expect,
@@ -121,7 +125,6 @@ impl Dictionary {
         if step == Step::Unlink {
             self.unlink(unlink)?;
             step = Step::Free;
-            // No byte may change while a bucket or a link still refers to the entry.
             self.come_to(step);
         }
         if step == Step::Free {
@@ -135,6 +138,9 @@ impl Dictionary {
     fn come_to(&self, step: Step) {
         let pending = &self.head.pending;
         pending.step.store(pending.seal(self.head.root_id, step));
+        // What a step does is plain stores, too. None of them may come before the step is written down,
+        // least of all those that wipe an entry: the step before would find it damaged.
+        smp_mb(Write);
     }
 
     /// Lets buckets refer to the entries of a branch, and links its top.
