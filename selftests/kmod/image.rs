@@ -142,7 +142,9 @@ pub(crate) fn bucket_of(index: u32) -> Result<At<u64>> {
     let owner = *ARENA_BUCKETS.get(active).ok_or(EPROTO)?;
     for bucket in 0..1 << 20 {
         let at = element::<u64>(owner, bucket)?;
-        if at.read() == u64::from(index) + 1 {
+        // The upper half is the tag of the name.
+        let word = at.read();
+        if word != u64::MAX && word as u32 == index + 1 {
             return Ok(at);
         }
     }
