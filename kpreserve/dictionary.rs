@@ -11,6 +11,10 @@
 use core::ffi::CStr;
 
 use kernel::prelude::*;
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
 use kpreserve_kho::{
     hash::fnv1a,
     validate::{
@@ -407,31 +411,43 @@ impl Dictionary {
     }
 
     /// Returns where a name stands; it is added, unless one of the next free entries knows it.
-    /// Strings never change, so they can be shared.
     fn name(&mut self, pass: &GatePass<'_>, name: &[u8]) -> Result<u32> {
-        let mut next = self.head.free_entry.load();
-        for _ in 0..NR_FREE_LOOKED_AT {
-            let index = next.checked_sub(1).and_then(|at| usize::try_from(at).ok());
-            let Some(entry) = index.and_then(|index| self.entries.get(index)) else {
-                break;
-            };
-            if self.string_is(entry.name_offset, entry.name_len, name) {
-                return Ok(entry.name_offset);
-            }
-            next = u64::from(entry.next_free);
+        match self.known(name, |entry| (entry.name_offset, entry.name_len)) {
+            Some(offset) => Ok(offset),
+            None => self.append(pass, name),
         }
-        self.append(pass, name)
     }
 
-    /// Returns where a compatible string stands; it is added, unless it was the last one.
+    /// Returns where a compatible string stands; it is added, unless it was the last one, or one of the
+    /// next free entries knows it.
     fn compatible(&mut self, pass: &GatePass<'_>, compatible: &[u8]) -> Result<u32> {
         let (offset, len) = self.last_compatible;
         if self.string_is(offset, len, compatible) {
             return Ok(offset);
         }
-        let offset = self.append(pass, compatible)?;
+        let of = |entry: &EntrySer| (entry.compatible_offset, entry.compatible_len);
+        let offset = match self.known(compatible, of) {
+            Some(offset) => offset,
+            None => self.append(pass, compatible)?,
+        };
         self.last_compatible = (offset, compatible.len() as u16);
         Ok(offset)
+    }
+
+    /// Returns where a string stands that one of the next free entries knows. Strings never change, so
+    /// they can be shared.
+    fn known(&self, string: &[u8], of: impl Fn(&EntrySer) -> (u32, u16)) -> Option<u32> {
+        let mut next = self.head.free_entry.load();
+        for _ in 0..NR_FREE_LOOKED_AT {
+            let index = usize::try_from(next.checked_sub(1)?).ok()?;
+            let entry = self.entries.get(index)?;
+            let (offset, len) = of(entry);
+            if self.string_is(offset, len, string) {
+                return Some(offset);
+            }
+            next = u64::from(entry.next_free);
+        }
+        None
     }
 
     fn append(&mut self, pass: &GatePass<'_>, string: &[u8]) -> Result<u32> {
@@ -447,6 +463,8 @@ impl Dictionary {
             if let Some(entry) = self.entries.get(index as usize) {
                 if entry.kind == 0 {
                     self.head.free_entry.store(u64::from(entry.next_free));
+                    // No byte of it may change while it is the first of the list.
+                    smp_mb(Write);
                     return Ok(index as u32);
                 }
             }

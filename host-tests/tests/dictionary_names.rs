@@ -336,11 +336,15 @@ fn directories_that_come_and_go_take_no_room() {
     kernel.assert_sound();
 }
 
-/// How many entries the dictionary has: the length of its area, as the next kernel reads it.
+/// How many entries the dictionary has.
 fn entries(kernel: &Kernel) -> u64 {
+    len_of(kernel, kpreserve::abi::ARENA_ENTRIES)
+}
+
+/// The length of an area of the dictionary, as the next kernel reads it.
+fn len_of(kernel: &Kernel, arena: u32) -> u64 {
     let image = kernel.machine().image();
-    let layout = layout::Layout::of(&image);
-    let at = layout.arena(kpreserve::abi::ARENA_ENTRIES);
+    let at = layout::Layout::of(&image).arena(arena);
     layout::read::<kpreserve::kho::ArenaSer>(&image, at)
         .len
         .load()
