@@ -10,7 +10,6 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Relaxed,
     Release, //
@@ -21,6 +20,10 @@ use kernel::sync::barrier::{
 };
 
 use crate::hash::mix;
+use crate::ordered::{
+    load_acquire_u64,
+    store_release_u64, //
+};
 use crate::phys::Phys;
 
 /// One run of pages in the run table: 32 bytes, little pieces of it never written apart.
@@ -155,13 +158,15 @@ impl SharedU64 {
     /// Loads the value; what was stored before it with [`store`](Self::store) is visible.
     #[inline]
     pub fn load(&self) -> u64 {
-        self.as_atomic().load(Acquire)
+        // SAFETY: as in `as_atomic`; `store` and `fetch_add` are the others to access the cell.
+        unsafe { load_acquire_u64(self.0.get()) }
     }
 
     /// Stores a value, after everything that was written before (release): this publishes.
     #[inline]
     pub fn store(&self, value: u64) {
-        self.as_atomic().store(value, Release)
+        // SAFETY: as in `as_atomic`; all who access the cell do so in one piece.
+        unsafe { store_release_u64(self.0.get(), value) }
     }
 
     /// Adds, and returns the value from before; wraps around.

@@ -5,7 +5,6 @@
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
-    Acquire,
     Atomic,
     Release, //
 };
@@ -15,6 +14,7 @@ use kernel::time::{
     Delta, //
 };
 
+use crate::ordered::Loads as _;
 use crate::phys::Phys;
 use crate::run::{
     PageRun,
@@ -163,7 +163,7 @@ impl Gate {
     /// may have changed, unless the caller holds a pass.
     #[inline]
     pub fn is_frozen(&self) -> bool {
-        self.frozen.load(Acquire) != 0
+        self.frozen.load_acquire() != 0
     }
 }
 

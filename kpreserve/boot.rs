@@ -95,6 +95,12 @@ extern "C" fn kpreserve_reclaim(nr_pages: c_ulong) -> c_ulong {
     framework().map_or(0, |framework| framework.reclaim(nr_pages))
 }
 
+/// What the worker has still to give back, in pages. In reclaim: takes no lock.
+#[no_mangle]
+extern "C" fn kpreserve_nr_pages_condemned() -> c_ulong {
+    framework().map_or(0, Framework::nr_pages_condemned)
+}
+
 /// Gives back what this CPU holds.
 #[no_mangle]
 extern "C" fn kpreserve_drain_here() {

@@ -9,6 +9,10 @@ use kernel::sync::atomic::{
     Relaxed, //
 };
 use kernel::sync::Mutex;
+use kernel::time::{
+    delay::fsleep,
+    Delta, //
+};
 use kpreserve_kho::{
     ledger::FREEZE_WAIT_MS,
     Arena,
@@ -222,9 +226,15 @@ impl Framework {
     /// Does what could not be done where it came up: called by the worker. Holds up nobody who
     /// opens something.
     pub fn work(&'static self) {
-        // What one has too much of may be what another one lacks.
+        // What one has too much of may be what another one lacks. Who grows a cache may be waiting for
+        // what the next one gives back, so nobody is waited for here.
+        let mut is_all = true;
         for cache in self.roll.iter() {
-            let _ = cache.release_empty();
+            is_all &= cache.release_empty() != Err(EAGAIN);
+        }
+        if !is_all {
+            fsleep(Delta::from_millis(1));
+            self.machine.kick_worker();
         }
         for cache in self.roll.iter() {
             // What failed is asked for again by the next one who misses it.

@@ -14,6 +14,7 @@
 #include <linux/percpu.h>
 #include <linux/printk.h>
 #include <linux/reboot.h>
+#include <linux/sched.h>
 #include <linux/sched/isolation.h>
 #include <linux/shrinker.h>
 #include <linux/swap.h>
@@ -97,16 +98,41 @@ static void kpreserve_drain_all(void)
 static unsigned long kpreserve_shrinker_count(struct shrinker *shrinker,
 					      struct shrink_control *sc)
 {
-	return kpreserve_nr_pages_reclaimable() ?: SHRINK_EMPTY;
+	/* Those that are condemned, too: there is something to come back for. */
+	return (kpreserve_nr_pages_reclaimable() +
+		kpreserve_nr_pages_condemned()) ?: SHRINK_EMPTY;
+}
+
+/*
+ * What is condemned is not free yet. Whoever reclaims for himself looks for a
+ * free page next and, if there is none, nor anything on the LRU lists, kills
+ * somebody, whatever progress was reported: so give the worker the CPU for a
+ * tick. Nobody waits longer, as the worker may be waiting for a lock of
+ * theirs. Returns how many pages it has freed meanwhile.
+ */
+static unsigned long kpreserve_wait_for_worker(void)
+{
+	unsigned long before = kpreserve_nr_pages_condemned();
+	unsigned long after;
+
+	if (!before || current_is_kswapd())
+		return 0;
+	schedule_timeout_uninterruptible(1);
+	after = kpreserve_nr_pages_condemned();
+	return after < before ? before - after : 0;
 }
 
 static unsigned long kpreserve_shrinker_scan(struct shrinker *shrinker,
 					     struct shrink_control *sc)
 {
 	unsigned long nr_pages = kpreserve_reclaim(sc->nr_to_scan);
+	unsigned long nr_freed;
 
 	if (nr_pages < sc->nr_to_scan)
 		kpreserve_drain_all();
+	nr_freed = kpreserve_wait_for_worker();
+	if (!nr_pages)
+		nr_pages = nr_freed;
 	/*
 	 * The worker frees them in a moment. Without this, whoever waits for
 	 * memory sees no progress, and goes on to kill somebody.

@@ -16,6 +16,7 @@ void kpreserve_pin_module(struct module *module);
 void kpreserve_on_reboot(void);
 void kpreserve_do_work(void);
 unsigned long kpreserve_nr_pages_reclaimable(void);
+unsigned long kpreserve_nr_pages_condemned(void);
 unsigned long kpreserve_reclaim(unsigned long nr_pages);
 void kpreserve_drain_here(void);
 void kpreserve_on_cpu_dead(unsigned int cpu);

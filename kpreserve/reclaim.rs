@@ -43,6 +43,12 @@ impl Framework {
         nr_condemned
     }
 
+    /// Returns how many pages are condemned, and not given back yet. From any context.
+    pub fn nr_pages_condemned(&self) -> usize {
+        let of_cache = |cache: &kpreserve_slab::RawCache| cache.nr_pages_condemned();
+        self.roll().iter().map(of_cache).sum()
+    }
+
     /// Gives back to their slabs what this CPU holds of free slots. From any context but NMI.
     ///
     /// Cost: a few instructions a slot; a CPU holds a few dozens of each cache.

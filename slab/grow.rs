@@ -217,7 +217,8 @@ impl RawCache {
     ///
     /// # Errors
     ///
-    /// EBUSY while the framework is frozen, ENOMEM if the reserve could not be filled.
+    /// EBUSY while the framework is frozen, EAGAIN if somebody grows the cache just then, ENOMEM if the
+    /// reserve could not be filled.
     pub fn work(&self) -> Result {
         let released = self.release_empty();
         self.fill_reserve().and(released)
@@ -229,7 +230,7 @@ impl RawCache {
     ///
     /// # Errors
     ///
-    /// EBUSY while the framework is frozen.
+    /// EBUSY while the framework is frozen; EAGAIN if somebody grows the cache just then.
     pub fn release_empty(&self) -> Result {
         self.condemn_excess();
         self.shed_reserve();
@@ -258,6 +259,16 @@ impl RawCache {
     /// Cost: goes with the runs, and with the slabs of those that are empty.
     pub fn nr_pages_empty(&self) -> usize {
         self.nr_pages().empty
+    }
+
+    /// Counts the pages of runs that were condemned, and that the worker has not given back yet. From any
+    /// context. Cost: goes with the runs.
+    pub fn nr_pages_condemned(&self) -> usize {
+        (0..self.fixed.directory.nr_places())
+            .filter_map(|place| self.fixed.directory.get(place))
+            .filter(|run| run.is(RunUse::Condemned))
+            .map(RunState::nr_pages)
+            .sum()
     }
 
     /// Takes empty runs of `nr_pages` pages together out of use, or a little more as runs go whole, and
@@ -340,7 +351,12 @@ impl RawCache {
         nr_pages
     }
 
-    /// Gives back what was condemned. May sleep.
+    /// Gives back what was condemned. May sleep, but not for who grows the cache.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if somebody grows it: who does so may wait for memory, and this is to provide some; EBUSY
+    /// while the framework is frozen.
     fn release_condemned(&self) -> Result {
         for place in (0..self.fixed.directory.nr_places()).rev() {
             let Some(run) = self.fixed.directory.get(place) else {
@@ -350,7 +366,7 @@ impl RawCache {
                 continue;
             }
             let pass = self.ledger().gate().enter()?;
-            let mut ground = self.ground.lock();
+            let mut ground = self.ground.try_lock().ok_or(EAGAIN)?;
             let phys = run.phys();
             let mut index = self.index.lock();
             // Nobody may take it into use again from here on.
