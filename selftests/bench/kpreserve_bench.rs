@@ -14,6 +14,8 @@
 //! | `peers.c`, `peers` | the clock, the notes, what is measured against |
 //! | `objects` | `object.preserve`, `handover.*` |
 //! | `areas` | `area.*` |
+//! | `vectors`, `maps` | `vec.*`, `map.*`, against the kernel crate's |
+//! | `names`, `fdt` | `dict.*`, against libfdt |
 //! | `slabs`, `kmem` | `slab.*`, against `kmem_cache` |
 //! | `freeze` | `handover.freeze.2cpus` |
 //! | `boot` | added boot time |
@@ -39,12 +41,16 @@ use kernel::{
 
 mod areas;
 mod boot;
+mod fdt;
 mod freeze;
 mod kmem;
+mod maps;
+mod names;
 mod objects;
 mod peers;
 mod reply;
 mod slabs;
+mod vectors;
 
 use reply::Reply;
 
@@ -77,6 +83,10 @@ const COMMANDS: &[(&str, Command)] = &[
     // slab.memory N
     ("slab.memory", slabs::memory),
     ("slab.two", slabs::two),
+    // vec.push N, map.rows N, dict.rows: one kernel, no kexec
+    ("vec.push", vectors::push),
+    ("map.rows", maps::rows),
+    ("dict.rows", names::rows),
     // freeze.two N
     ("freeze.two", freeze::two),
     // area.preserve BYTES
