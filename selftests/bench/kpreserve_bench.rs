@@ -89,8 +89,12 @@ const COMMANDS: &[(&str, Command)] = &[
     ("dict.rows", names::rows),
     // freeze.two N
     ("freeze.two", freeze::two),
-    // area.preserve BYTES
+    // area.preserve BYTES [fragmented], area.map BYTES [fragmented]: one kernel, no kexec
     ("area.preserve", areas::preserve),
+    ("area.map", areas::map),
+    // memory.fragment ORDER, memory.give
+    ("memory.fragment", areas::fragment),
+    ("memory.give", areas::give),
     // area.SIDE.make BYTES in one kernel, area.SIDE.adopt BYTES in the next
     ("area.ours.make", areas::make),
     ("area.ours.adopt", areas::adopt),
@@ -98,7 +102,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("area.small.adopt", areas::small_adopt),
     ("area.huge.make", areas::huge_make),
     ("area.huge.adopt", areas::huge_adopt),
-    // area.rows BYTES
+    // area.rows BYTES [fragmented]
     ("area.rows", areas::rows),
 ];
 
@@ -140,12 +144,13 @@ impl<'a> Words<'a> {
         self.words.next().ok_or(EPROTO)
     }
 
-    /// Returns the next word as a number; `M` multiplies.
+    /// Returns the next word as a number; `K` and `M` multiply.
     pub(crate) fn number(&mut self) -> Result<usize> {
         let word = self.word()?;
-        let (digits, shift) = match word.strip_suffix('M') {
-            Some(digits) => (digits, 20),
-            None => (word, 0),
+        let (digits, shift) = match (word.strip_suffix('M'), word.strip_suffix('K')) {
+            (Some(digits), _) => (digits, 20),
+            (_, Some(digits)) => (digits, 10),
+            _ => (word, 0),
         };
         let number: usize = digits.parse().map_err(|_| EPROTO)?;
         Ok(number << shift)

@@ -666,6 +666,29 @@ void kpreserve_bench_area_drop(void)
 	area = NULL;
 }
 
+/* vmap() of the pages of the area. */
+int kpreserve_bench_area_map(size_t size, u64 *ns)
+{
+	size_t i, nr_pages = size / PAGE_SIZE;
+	struct kpreserve_bench_section section;
+	struct page **pages;
+	void *start;
+
+	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+	for (i = 0; i < nr_pages; i++)
+		pages[i] = vmalloc_to_page(area + i * PAGE_SIZE);
+	kpreserve_bench_start(&section);
+	start = vmap(pages, nr_pages, VM_MAP, PAGE_KERNEL);
+	*ns = kpreserve_bench_stop(&section);
+	kvfree(pages);
+	if (!start)
+		return -ENOMEM;
+	vunmap(start);
+	return 0;
+}
+
 int kpreserve_bench_area_adopt(const u64 where[2], size_t size, u64 *ns)
 {
 	struct kpreserve_bench_section section;
@@ -686,4 +709,43 @@ int kpreserve_bench_area_adopt(const u64 where[2], size_t size, u64 *ns)
 	vfree(area);
 	area = NULL;
 	return wrong ? -EBADMSG : 0;
+}
+
+/*
+ * Memory as on a machine that has been up for long: of each two neighbouring
+ * blocks of 2^order pages somebody has one.
+ */
+
+static LIST_HEAD(hog);
+
+u64 kpreserve_bench_fragment(unsigned int order)
+{
+	gfp_t gfp = (GFP_KERNEL & ~__GFP_RECLAIM) | __GFP_NOWARN;
+	struct page *page, *next;
+	LIST_HEAD(free);
+	u64 nr_pages = 0;
+
+	while ((page = alloc_page(gfp))) {
+		if ((page_to_pfn(page) >> order) & 1) {
+			list_add(&page->lru, &hog);
+			nr_pages++;
+		} else {
+			list_add(&page->lru, &free);
+		}
+	}
+	list_for_each_entry_safe(page, next, &free, lru) {
+		list_del(&page->lru);
+		__free_page(page);
+	}
+	return nr_pages;
+}
+
+void kpreserve_bench_give(void)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &hog, lru) {
+		list_del(&page->lru);
+		__free_page(page);
+	}
 }

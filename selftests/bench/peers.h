@@ -53,5 +53,9 @@ void kpreserve_bench_area_where(u64 where[2]);
 u64 kpreserve_bench_area_order(void);
 void kpreserve_bench_area_drop(void);
 int kpreserve_bench_area_adopt(const u64 where[2], size_t size, u64 *ns);
+int kpreserve_bench_area_map(size_t size, u64 *ns);
+
+u64 kpreserve_bench_fragment(unsigned int order);
+void kpreserve_bench_give(void);
 
 #endif

@@ -11,7 +11,8 @@ use kernel::str::CString;
 mod bindings {
     use super::{
         c_char,
-        c_int, //
+        c_int,
+        c_uint, //
     };
 
     #[repr(C)]
@@ -77,7 +78,22 @@ mod bindings {
             size: usize,
             ns: *mut u64,
         ) -> c_int;
+        pub(super) fn kpreserve_bench_area_map(size: usize, ns: *mut u64) -> c_int;
+        pub(super) fn kpreserve_bench_fragment(order: c_uint) -> u64;
+        pub(super) fn kpreserve_bench_give();
     }
+}
+
+/// Leaves no free block larger than `2^order` pages; returns how many pages were taken for that.
+pub(crate) fn fragment_memory(order: u32) -> u64 {
+    // SAFETY: by the device's lock nobody else does.
+    unsafe { bindings::kpreserve_bench_fragment(order) }
+}
+
+/// Gives back what was taken.
+pub(crate) fn give_memory() {
+    // SAFETY: as above.
+    unsafe { bindings::kpreserve_bench_give() };
 }
 
 /// Runs `f`; says how long it took, an empty section not counted.
@@ -365,6 +381,14 @@ impl VmArea {
         // SAFETY: a pointer to a local.
         unsafe { bindings::kpreserve_bench_area_where(&mut place) };
         place
+    }
+
+    /// Maps its pages once more; returns the time of vmap().
+    pub(crate) fn map(&self, size_bytes: usize) -> Result<u64> {
+        let mut ns = 0;
+        // SAFETY: the area is there and has that size; a pointer to a local.
+        to_result(unsafe { bindings::kpreserve_bench_area_map(size_bytes, &mut ns) })?;
+        Ok(ns)
     }
 
     /// Restores an area, and looks at each page. Returns the time. It is freed then.
