@@ -53,10 +53,10 @@ pub const fn pool_fingerprint(size_bytes: usize) -> u64 {
 
 /// Arena 1: the arena table. Its descriptor stands in the root page.
 pub const ARENA_TABLE: u32 = 1;
-/// Arena 2: the entries of the dictionary.
-pub const ARENA_ENTRIES: u32 = 2;
-/// Arena 3: the strings of the dictionary.
-pub const ARENA_STRINGS: u32 = 3;
+/// Arenas 2 and 6: the entries of the dictionary, of which one is in use.
+pub const ARENA_ENTRIES: [u32; 2] = [2, 6];
+/// Arenas 3 and 7: the strings of the dictionary, in use with the entries.
+pub const ARENA_STRINGS: [u32; 2] = [3, 7];
 /// Arenas 4 and 5: the hash tables of the dictionary, of which one is in use.
 pub const ARENA_BUCKETS: [u32; 2] = [4, 5];
 /// The first arena of a user.
@@ -96,8 +96,12 @@ pub struct RootHeadSer {
     pub nr_names: SharedU64,
     /// One more than the index of the first entry that lies in no directory, 0 if there is none.
     pub first_name: SharedU64,
+    /// Which of [`ARENA_ENTRIES`] and [`ARENA_STRINGS`] are in use: 0 or 1.
+    pub active_entries: SharedU64,
+    /// Bytes of strings that no entry refers to, about.
+    pub waste_bytes: SharedU64,
     /// 0.
-    pub reserved1: [u64; 4],
+    pub reserved1: [u64; 2],
     /// Descriptor of the arena table.
     pub arenas: ArenaSer,
     /// The change of the dictionary that is under way.

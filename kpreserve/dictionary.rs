@@ -38,6 +38,7 @@ use crate::abi::{
 
 mod listing;
 mod pending;
+mod strings;
 mod tree;
 
 use pending::{
@@ -52,9 +53,6 @@ pub(crate) const NAME_LEN_MAX: usize = 255;
 
 /// Names that begin so belong to the framework.
 const RESERVED_PREFIX: u8 = b'.';
-
-/// How many free entries are asked whether they know a string already.
-const NR_FREE_LOOKED_AT: usize = 16;
 
 /// What a user may call something.
 ///
@@ -387,73 +385,6 @@ impl Dictionary {
         let compatible_end = u64::from(entry.compatible_offset) + u64::from(entry.compatible_len);
         expect_at_most(S, "compatible_offset", at, compatible_end, nr_bytes)?;
         Ok(Some(entry))
-    }
-
-    fn string_is(&self, offset: u32, len: u16, expected: &[u8]) -> bool {
-        if usize::from(len) != expected.len() {
-            return false;
-        }
-        let mut rest = expected;
-        for chunk in self.strings.chunks_from(offset as usize) {
-            let len = chunk.len().min(rest.len());
-            let Some((part, behind)) = rest.split_at_checked(len) else {
-                return false;
-            };
-            if chunk.get(..len) != Some(part) {
-                return false;
-            }
-            rest = behind;
-            if rest.is_empty() {
-                return true;
-            }
-        }
-        rest.is_empty()
-    }
-
-    /// Returns where a name stands; it is added, unless one of the next free entries knows it.
-    fn name(&mut self, pass: &GatePass<'_>, name: &[u8]) -> Result<u32> {
-        match self.known(name, |entry| (entry.name_offset, entry.name_len)) {
-            Some(offset) => Ok(offset),
-            None => self.append(pass, name),
-        }
-    }
-
-    /// Returns where a compatible string stands; it is added, unless it was the last one, or one of the
-    /// next free entries knows it.
-    fn compatible(&mut self, pass: &GatePass<'_>, compatible: &[u8]) -> Result<u32> {
-        let (offset, len) = self.last_compatible;
-        if self.string_is(offset, len, compatible) {
-            return Ok(offset);
-        }
-        let of = |entry: &EntrySer| (entry.compatible_offset, entry.compatible_len);
-        let offset = match self.known(compatible, of) {
-            Some(offset) => offset,
-            None => self.append(pass, compatible)?,
-        };
-        self.last_compatible = (offset, compatible.len() as u16);
-        Ok(offset)
-    }
-
-    /// Returns where a string stands that one of the next free entries knows. Strings never change, so
-    /// they can be shared.
-    fn known(&self, string: &[u8], of: impl Fn(&EntrySer) -> (u32, u16)) -> Option<u32> {
-        let mut next = self.head.free_entry.load();
-        for _ in 0..NR_FREE_LOOKED_AT {
-            let index = usize::try_from(next.checked_sub(1)?).ok()?;
-            let entry = self.entries.get(index)?;
-            let (offset, len) = of(entry);
-            if self.string_is(offset, len, string) {
-                return Some(offset);
-            }
-            next = u64::from(entry.next_free);
-        }
-        None
-    }
-
-    fn append(&mut self, pass: &GatePass<'_>, string: &[u8]) -> Result<u32> {
-        let offset = u32::try_from(self.strings.len()).map_err(|_| ENOMEM)?;
-        self.strings.extend_from_slice_with(pass, string)?;
-        Ok(offset)
     }
 
     /// Takes an entry off the free list, or appends one.

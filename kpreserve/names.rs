@@ -150,20 +150,44 @@ impl Names {
             1,
         )
         .map_err(Refusal::report)?;
+        let active_entries = head.active_entries.load();
+        expect_at_most(
+            "RootSer",
+            "active_entries",
+            head.self_phys,
+            active_entries,
+            1,
+        )
+        .map_err(Refusal::report)?;
         // So that retiring an arena cannot fail.
         let nr_free = free_arenas.len();
         free_arenas.reserve(arenas.len() - nr_free, GFP_KERNEL)?;
         let (active, idle) = buckets_ids(framework);
+        let ((entries, strings), (idle_entries, _)) = entries_ids(framework);
+        let entries = own::<EntrySer>(framework, &arenas, entries)?;
+        // Entries never go, and a copy is in use only once it is whole.
+        let nr_idle = own::<EntrySer>(framework, &arenas, idle_entries)?.len() as u64;
+        expect(
+            "RootSer",
+            "active_entries",
+            head.self_phys,
+            active_entries,
+            active_entries ^ 1,
+            Relation::Equal,
+            nr_idle == 0 || !entries.is_empty(),
+        )
+        .map_err(Refusal::report)?;
         let dictionary = Dictionary::new(
             &pass,
             head,
-            own::<EntrySer>(framework, &arenas, ARENA_ENTRIES)?,
-            own::<u8>(framework, &arenas, ARENA_STRINGS)?,
+            entries,
+            own::<u8>(framework, &arenas, strings)?,
             own::<SharedU64>(framework, &arenas, active)?,
         )?;
         // A table that was cut while it was rebuilt, or not given back any more; and not before the
         // one in use was found to be one.
         own::<SharedU64>(framework, &arenas, idle)?.truncate_with(&pass, 0);
+        empty_idle(framework, &arenas, &pass)?;
         Ok(Self {
             framework,
             arenas,
@@ -175,7 +199,8 @@ impl Names {
         })
     }
 
-    /// Rebuilds the dictionary's hash table if it is crowded: before a name is inserted.
+    /// Rebuilds the dictionary's hash table if it is crowded, and copies entries and strings if many
+    /// strings are nobody's: before a name is inserted.
     ///
     /// # Errors
     ///
@@ -193,7 +218,26 @@ impl Names {
             debug_assert_ne!(active, idle);
             old.truncate_with(pass, 0);
         }
+        if self.dictionary.is_wasteful() && self.compact(pass).is_err() {
+            // It is no worse than before.
+            self.dictionary.bear_waste();
+        }
         Ok(())
+    }
+
+    fn compact(&mut self, pass: &GatePass<'_>) -> Result {
+        let head = self.framework.root().head();
+        let (_, (entries, strings)) = entries_ids(self.framework);
+        let next = u64::from(entries == ARENA_ENTRIES[1]);
+        let entries = own::<EntrySer>(self.framework, &self.arenas, entries)?;
+        let strings = own::<u8>(self.framework, &self.arenas, strings)?;
+        let old = self
+            .dictionary
+            .compact(pass, entries, strings, || head.active_entries.store(next));
+        // Those that were replaced are closed here, or those that could not be filled.
+        let result = old.map(drop);
+        empty_idle(self.framework, &self.arenas, pass)?;
+        result
     }
 
     /// Makes an arena: a record in the arena table, no runs yet. Nothing refers to it so far.
@@ -345,6 +389,28 @@ fn buckets_ids(framework: &'static Framework) -> (u32, u32) {
     }
 }
 
+/// Returns which entries and strings are in use, and which are not.
+fn entries_ids(framework: &'static Framework) -> ((u32, u32), (u32, u32)) {
+    let first = (ARENA_ENTRIES[0], ARENA_STRINGS[0]);
+    let second = (ARENA_ENTRIES[1], ARENA_STRINGS[1]);
+    if framework.root().head().active_entries.load() == 1 {
+        (second, first)
+    } else {
+        (first, second)
+    }
+}
+
+/// Gives back the entries and strings that are not in use: what a compaction left, whole or cut.
+fn empty_idle(
+    framework: &'static Framework,
+    arenas: &PVec<ArenaSer>,
+    pass: &GatePass<'_>,
+) -> Result {
+    let (_, (entries, strings)) = entries_ids(framework);
+    own::<EntrySer>(framework, arenas, entries)?.resize_with(pass, 0)?;
+    own::<u8>(framework, arenas, strings)?.resize_with(pass, 0)
+}
+
 /// Fills the arena table up to the first arena of a user, going on where a cut may have left it.
 fn make_own_arenas(
     framework: &'static Framework,
@@ -358,8 +424,8 @@ fn make_own_arenas(
     while arenas.len() < ARENA_FIRST as usize {
         let id = arenas.len() as u32;
         let plan = match id {
-            ARENA_ENTRIES => ArenaPlan::area::<EntrySer>(),
-            ARENA_STRINGS => ArenaPlan::area::<u8>(),
+            id if ARENA_ENTRIES.contains(&id) => ArenaPlan::area::<EntrySer>(),
+            id if ARENA_STRINGS.contains(&id) => ArenaPlan::area::<u8>(),
             id if ARENA_BUCKETS.contains(&id) => ArenaPlan::area::<SharedU64>(),
             _ => {
                 arenas.push_with(pass, ArenaSer::free(0))?;

@@ -107,6 +107,8 @@ impl Framework {
         let (old, new) = (check_name(old)?, check_name(new)?);
         let pass = self.gate().enter()?;
         self.with_names(|names| {
+            // Before anything is looked up: strings may move.
+            names.make_room(&pass, new)?;
             let found = names.dictionary.lookup(old).map_err(Refusal::report)?;
             let found = found.ok_or(ENOENT)?;
             if has_ended(names, &found.entry)? {
@@ -118,7 +120,6 @@ impl Framework {
                 }
                 names.dictionary.remove(&pass, there)?;
             }
-            names.make_room(&pass, new)?;
             names.dictionary.rename(&pass, found, new)
         })
     }

@@ -173,7 +173,9 @@ fn head() -> RootHeadSer {
         free_entry: SharedU64::new(7),
         nr_names: SharedU64::new(9),
         first_name: SharedU64::new(5),
-        reserved1: [0; 4],
+        active_entries: SharedU64::new(0),
+        waste_bytes: SharedU64::new(0x51),
+        reserved1: [0; 2],
         arenas: arena(),
         pending: PendingSer {
             step: SharedU64::new(0),
@@ -293,7 +295,9 @@ fn layouts() -> Vec<Layout> {
             free_entry: SharedU64,
             nr_names: SharedU64,
             first_name: SharedU64,
-            reserved1: [u64; 4],
+            active_entries: SharedU64,
+            waste_bytes: SharedU64,
+            reserved1: [u64; 2],
             arenas: ArenaSer,
             pending: PendingSer,
             reserved2: [u64; 3],
@@ -437,7 +441,7 @@ fn constants(out: &mut String) {
         "root: {name}, slab: {}",
         kpreserve_slab::abi::COMPATIBLE
     );
-    let _ = writeln!(out, "arenas: table {ARENA_TABLE}, entries {ARENA_ENTRIES}, strings {ARENA_STRINGS}, buckets {ARENA_BUCKETS:?}, users from {ARENA_FIRST}");
+    let _ = writeln!(out, "arenas: table {ARENA_TABLE}, entries {ARENA_ENTRIES:?}, strings {ARENA_STRINGS:?}, buckets {ARENA_BUCKETS:?}, users from {ARENA_FIRST}");
     let _ = writeln!(out, "pools: {POOL_COMPATIBLE}, version {POOL_VERSION}");
     let _ = writeln!(out, "owner of the run table: {OWNER_TABLE:#x}");
     let _ = writeln!(

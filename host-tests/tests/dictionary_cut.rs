@@ -7,10 +7,16 @@
 //! opens it, or not in each of its steps; entries that are freed before they are unlinked; a step that
 //! is not idempotent; the record written after its seal.
 
+use core::mem::offset_of;
 use std::collections::BTreeMap;
 
 use kernel::prelude::GFP_KERNEL;
 use kernel::print::take_complaints;
+use kpreserve::abi::{
+    RootHeadSer,
+    COMPATIBLE, //
+};
+use kpreserve::kho::Phys;
 use kpreserve::namespace::{
     list,
     remove,
@@ -154,12 +160,18 @@ fn use_and_empty(kernel: &Kernel) {
     assert_eq!(kernel.framework().stats().nr_names, 0);
 }
 
-fn record(nr_torn: usize) -> (Vec<Cut>, Vec<Model>) {
+fn record(ops: &[Op], nr_waste: usize, nr_torn: usize) -> (Vec<Cut>, Vec<Model>) {
     let kernel = Kernel::boot_with(Config::with_pages(256));
     // Some others, so that lists have neighbours.
     let mut models = vec![Model::new()];
     for path in ["a/first", "x/first", "first"] {
         apply(Open(path), &mut models[0]);
+    }
+    // Strings that are nobody's any more: the next insertions compact.
+    for i in 0..nr_waste {
+        let path = format!("waste{i}/{}", "x".repeat(200));
+        vec(&path).discard().unwrap();
+        remove(&name(&path)).unwrap();
     }
     let kernel = kernel.kexec();
     let mut nr = 0;
@@ -170,7 +182,7 @@ fn record(nr_torn: usize) -> (Vec<Cut>, Vec<Model>) {
     .unwrap();
     assert_eq!(nr, 3);
     let recorder = Recorder::start(kernel.machine()).torn(nr_torn);
-    for (i, &op) in OPS.iter().enumerate() {
+    for (i, &op) in ops.iter().enumerate() {
         recorder.phase(i);
         let mut model = models[i].clone();
         apply(op, &mut model);
@@ -182,8 +194,8 @@ fn record(nr_torn: usize) -> (Vec<Cut>, Vec<Model>) {
     (cuts, models)
 }
 
-fn survive_all(nr_torn: usize) {
-    let (cuts, models) = record(nr_torn);
+fn survive_all(ops: &[Op], nr_waste: usize, nr_torn: usize) {
+    let (cuts, models) = record(ops, nr_waste, nr_torn);
     for (i, cut) in cuts.iter().enumerate() {
         let result = std::panic::catch_unwind(|| {
             let kernel = Kernel::on(cut.image.boot()).unwrap();
@@ -200,20 +212,35 @@ fn survive_all(nr_torn: usize) {
             kernel.machine().power_off();
         });
         if let Err(panic) = result {
-            let (op, nr) = (OPS[cut.phase], cuts.len());
+            let (op, nr) = (ops[cut.phase], cuts.len());
             std::eprintln!("cut {i} of {nr}, in {op:?}: {}", cut.step);
             std::panic::resume_unwind(panic);
         }
     }
-    assert!(cuts.len() > 200, "{} cuts", cuts.len());
+    assert!(cuts.len() > 8 * ops.len(), "{} cuts", cuts.len());
+    let active = |cut: &Cut| {
+        let (root, _) = cut.image.subtree(COMPATIBLE).unwrap();
+        let at = root.get() + offset_of!(RootHeadSer, active_entries) as u64;
+        cut.image.read_u64(Phys::new(at))
+    };
+    let nr_moved = cuts
+        .windows(2)
+        .filter(|pair| active(&pair[0]) != active(&pair[1]));
+    assert_eq!(nr_moved.count() > 0, nr_waste > 0);
 }
 
 #[test]
 fn a_cut_at_each_step() {
-    survive_all(0);
+    survive_all(OPS, 0, 0);
 }
 
 #[test]
 fn a_cut_at_each_step_with_stores_missing() {
-    survive_all(2);
+    survive_all(OPS, 0, 2);
+}
+
+#[test]
+fn a_cut_at_each_step_of_a_compaction() {
+    survive_all(&OPS[..4], 19, 0);
+    survive_all(&OPS[..4], 19, 2);
 }

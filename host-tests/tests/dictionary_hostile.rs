@@ -125,7 +125,7 @@ fn exercise() -> Vec<Result> {
 #[test]
 fn links() {
     let (image, layout) = image();
-    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES))
+    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES[0]))
         .len
         .load();
     let mut nr_refused = 0;
@@ -165,7 +165,7 @@ fn links() {
 #[test]
 fn roots_of_the_tree() {
     let (image, layout) = image();
-    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES))
+    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES[0]))
         .len
         .load();
     let at = layout.root + offset_of!(RootHeadSer, first_name) as u64;
@@ -235,7 +235,7 @@ fn changes_under_way_that_are_none() {
 #[test]
 fn changes_under_way_that_name_no_entries() {
     let (image, layout) = image();
-    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES))
+    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES[0]))
         .len
         .load();
     let (mut nr_refused, mut nr_done) = (0, 0);
@@ -306,4 +306,39 @@ fn a_tree_that_goes_round() {
     let _ = rename(c"a/b/c", c"a/b/d");
     assert!(vec("a/b/c").is_ok_and(|vec| vec.len() == 1) || vec("a/b/d").is_ok());
     kernel.assert_sound();
+}
+
+/// A number of wasted bytes that lies makes a copy, no more; and none if an entry is damaged, which
+/// stays where it is.
+#[test]
+fn waste_that_is_none() {
+    let (mut image, layout) = image();
+    let at = |offset: usize| Phys::new(layout.root + offset as u64);
+    image.write_u64(at(offset_of!(RootHeadSer, waste_bytes)), u64::MAX);
+    for is_damaged in [false, true] {
+        let mut image = image.clone();
+        let check = layout.find(&image, "z").0;
+        let check = Phys::new(layout.entry(check) + offset_of!(EntrySer, check) as u64);
+        let before = image.read_u64(check);
+        if is_damaged {
+            image.write_u64(check, before ^ 1);
+        }
+        let kernel = Kernel::on(image.boot()).unwrap();
+        take_complaints();
+        vec("fresh").unwrap();
+        vec("a/f").unwrap();
+        assert_eq!(vec("z").is_err(), is_damaged);
+        let mut left = kernel.machine().image();
+        kernel.assert_sound();
+        kernel.machine().power_off();
+        let has_moved = left.read_u64(at(offset_of!(RootHeadSer, active_entries))) == 1;
+        assert_eq!(has_moved, !is_damaged);
+        if is_damaged {
+            left.write_u64(check, before);
+        }
+        let kernel = Kernel::on(left.boot()).unwrap();
+        assert_eq!(vec("z").unwrap().get(0), Some(&5));
+        assert_eq!(listed().map(|names| names.len()), Ok(NAMES.len() + 1));
+        kernel.assert_sound();
+    }
 }

@@ -336,15 +336,57 @@ fn directories_that_come_and_go_take_no_room() {
     kernel.assert_sound();
 }
 
+/// Names that come and go leave strings, which are not kept for ever: not of two types in turns, nor
+/// of names that are new each time; over reboots, too. What stays is found.
+#[test]
+fn strings_of_names_that_come_and_go_take_bounded_room() {
+    let mut kernel = Kernel::boot_with(Config::with_pages(1024));
+    for i in 0..50 {
+        open(&format!("stays/{}/in/{i}", i % 7))
+            .unwrap()
+            .push(i)
+            .unwrap();
+    }
+    let (mut longest, mut active) = (0, Vec::new());
+    for round in 0..6 {
+        for i in 0..150 {
+            let one = name(&format!("x/one{round}-{i}"));
+            let object = Named::<u64>::open(&one, 1u64, GFP_KERNEL).unwrap();
+            object.discard(&one).unwrap();
+            let object = Named::<u32>::open(c"x/two", 2u32, GFP_KERNEL).unwrap();
+            object.discard(c"x/two").unwrap();
+        }
+        let image = kernel.machine().image();
+        let head: kpreserve::abi::RootHeadSer =
+            layout::read(&image, layout::Layout::of(&image).root);
+        active.push(head.active_entries.load());
+        longest = longest.max(len_of(&kernel, kpreserve::abi::ARENA_STRINGS));
+        kernel = kernel.stop();
+    }
+    assert!(longest < 10_000, "{longest} bytes");
+    assert!(active.contains(&0) && active.contains(&1), "{active:?}");
+    assert_eq!(names("stays/").len(), 50);
+    for i in 0..50 {
+        let path = format!("stays/{}/in/{i}", i % 7);
+        assert_eq!(open(&path).unwrap().get(0), Some(&i), "{path}");
+    }
+    assert_eq!(names("stays/3/").len(), 7);
+    let complaints = take_complaints();
+    assert!(complaints.is_empty(), "{complaints:?}");
+    kernel.assert_sound();
+}
+
 /// How many entries the dictionary has.
 fn entries(kernel: &Kernel) -> u64 {
     len_of(kernel, kpreserve::abi::ARENA_ENTRIES)
 }
 
-/// The length of an area of the dictionary, as the next kernel reads it.
-fn len_of(kernel: &Kernel, arena: u32) -> u64 {
+/// The length of the area in use of two of the dictionary, as the next kernel reads it.
+fn len_of(kernel: &Kernel, arenas: [u32; 2]) -> u64 {
     let image = kernel.machine().image();
-    let at = layout::Layout::of(&image).arena(arena);
+    let layout = layout::Layout::of(&image);
+    let head: kpreserve::abi::RootHeadSer = layout::read(&image, layout.root);
+    let at = layout.arena(arenas[head.active_entries.load() as usize]);
     layout::read::<kpreserve::kho::ArenaSer>(&image, at)
         .len
         .load()

@@ -260,7 +260,8 @@ macro_rules! fields {
 
 const ROOT_FIELDS: &[(&str, usize, usize)] = fields!(RootHeadSer:
     magic 8, version 4, byte_order 4, page_size_bytes 4, reserved0 4, root_id 8, self_phys 8, check 8,
-    generation 8, boot 8, active_buckets 8, free_entry 8, nr_names 8, first_name 8);
+    generation 8, boot 8, active_buckets 8, free_entry 8, nr_names 8, first_name 8, active_entries 8,
+    waste_bytes 8);
 const RUN_FIELDS: &[(&str, usize, usize)] = fields!(RunSer:
     phys_order 8, owner 4, index 4, reserved 8, check 8);
 const ARENA_FIELDS: &[(&str, usize, usize)] = fields!(ArenaSer:
@@ -330,7 +331,13 @@ fn targets<'a>(image: &Image, layout: &'a Layout) -> Vec<Target<'a>> {
     let names = ["fw/nodes", "fw/big", "fw/area", "fw/vec"];
     let mut arenas: Vec<u32> = names.map(|name| layout.arena_of(image, name)).to_vec();
     let [first, second] = ARENA_BUCKETS;
-    arenas.extend([ARENA_TABLE, ARENA_ENTRIES, ARENA_STRINGS, first, second]);
+    arenas.extend([
+        ARENA_TABLE,
+        ARENA_ENTRIES[0],
+        ARENA_STRINGS[0],
+        first,
+        second,
+    ]);
     for arena in arenas {
         let at = layout.arena(arena);
         targets.push(Target {
@@ -867,7 +874,7 @@ fn buckets_that_lead_nowhere() {
     let head: RootHeadSer = read(&image, layout.root);
     let active = ARENA_BUCKETS[usize::from(head.active_buckets.load() == 1)];
     let ser: ArenaSer = read(&image, layout.arena(active));
-    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES))
+    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES[0]))
         .len
         .load();
     // All tombstones, all the same entry, all beyond the last entry, only some of them.
@@ -903,7 +910,7 @@ fn buckets_that_lead_nowhere() {
 #[test]
 fn free_lists_that_go_round() {
     let (world, image, layout) = world();
-    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES))
+    let nr_entries = read::<ArenaSer>(&image, layout.arena(ARENA_ENTRIES[0]))
         .len
         .load();
     let used = layout.find(&image, "fw/area").0;
@@ -999,7 +1006,12 @@ fn flip(seed: u64, nr_images: u32, nr_bits: u64, only_structure: bool) {
     let frame: Vec<u64> = {
         let mut pages = vec![layout.root];
         pages.extend(layout.tables.iter().map(|entry| entry.run.phys().get()));
-        for owner in [ARENA_TABLE, ARENA_ENTRIES, ARENA_STRINGS, ARENA_BUCKETS[0]] {
+        for owner in [
+            ARENA_TABLE,
+            ARENA_ENTRIES[0],
+            ARENA_STRINGS[0],
+            ARENA_BUCKETS[0],
+        ] {
             pages.extend(
                 layout
                     .runs_of(owner)

@@ -180,9 +180,10 @@ impl Dictionary {
     /// Puts the entries of a branch on the free list, which begins with `free_entry`. They keep
     /// what leads from one to the next.
     fn free(&mut self, branch: Branch, free_entry: u64) -> Result<(), Refusal> {
-        let mut first = free_entry;
+        let (mut first, mut waste_bytes) = (free_entry, 0);
         self.for_each_of(branch, |dictionary, number| {
             if let Some(entry) = dictionary.entry_mut(number) {
+                waste_bytes += u64::from(entry.name_len) + u64::from(entry.compatible_len);
                 // Its strings stay known: the same name often comes back.
                 *entry = EntrySer {
                     next_free: first as u32,
@@ -198,6 +199,8 @@ impl Dictionary {
             Ok(())
         })?;
         self.head.free_entry.store(first);
+        let waste_bytes = self.head.waste_bytes.load().saturating_add(waste_bytes);
+        self.head.waste_bytes.store(waste_bytes);
         Ok(())
     }
 

@@ -123,8 +123,10 @@ fn element<T: FromBytes + IntoBytes>(owner: u32, index: usize) -> Result<At<T>> 
 /// Finds the dictionary entry of a name: its index, and where it stands.
 pub(crate) fn name_entry(name: &CStr) -> Result<(u32, At<EntrySer>)> {
     let hash = fnv1a(0, name.to_bytes());
+    let active = root()?.read().active_entries.load() as usize;
+    let entries = *ARENA_ENTRIES.get(active).ok_or(EPROTO)?;
     for index in 0..root()?.read().nr_names.load() as usize + 64 {
-        let Ok(at) = element::<EntrySer>(ARENA_ENTRIES, index) else {
+        let Ok(at) = element::<EntrySer>(entries, index) else {
             break;
         };
         let entry = at.read();

@@ -133,9 +133,9 @@ impl Layout {
         self.element(ARENA_TABLE, size_of::<ArenaSer>() as u64, u64::from(id))
     }
 
-    /// Returns where the dictionary's entry `index` stands.
+    /// Returns where the dictionary's entry `index` stands, as long as it was not compacted.
     pub fn entry(&self, index: u64) -> u64 {
-        self.element(ARENA_ENTRIES, size_of::<EntrySer>() as u64, index)
+        self.element(ARENA_ENTRIES[0], size_of::<EntrySer>() as u64, index)
     }
 
     /// Returns where the bucket `index` of the table in use stands.
@@ -147,7 +147,7 @@ impl Layout {
 
     /// Returns the index of the dictionary's entry of a name, and the entry.
     pub fn find(&self, image: &Image, name: &str) -> (u64, EntrySer) {
-        let entries: ArenaSer = read(image, self.arena(ARENA_ENTRIES));
+        let entries: ArenaSer = read(image, self.arena(ARENA_ENTRIES[0]));
         for index in 0..entries.len.load() {
             let entry: EntrySer = read(image, self.entry(index));
             if entry.kind == 0 || usize::from(entry.name_len) != name.len() {
@@ -155,7 +155,7 @@ impl Layout {
             }
             let same = name.bytes().enumerate().all(|(i, byte)| {
                 let at = u64::from(entry.name_offset) + i as u64;
-                read::<u8>(image, self.element(ARENA_STRINGS, 1, at)) == byte
+                read::<u8>(image, self.element(ARENA_STRINGS[0], 1, at)) == byte
             });
             if same {
                 return (index, entry);
