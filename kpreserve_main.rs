@@ -18,11 +18,31 @@ module! {
     },
 }
 
-struct Kpreserve;
+struct Kpreserve {
+    #[cfg(CONFIG_KPRESERVE_MEMFD)]
+    _memfd: Option<kpreserve::luo::Registration<kpreserve_memfd::handler::Memfd>>,
+}
 
 impl kernel::Module for Kpreserve {
     fn init(module: &'static ThisModule) -> Result<Self> {
         kpreserve::boot::init(module, module_parameters::fresh.value())?;
-        Ok(Kpreserve)
+        Ok(Kpreserve {
+            #[cfg(CONFIG_KPRESERVE_MEMFD)]
+            _memfd: memfd(),
+        })
+    }
+}
+
+/// Without LUO, or if its handler cannot be had, the rest works as well.
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+fn memfd() -> Option<kpreserve::luo::Registration<kpreserve_memfd::handler::Memfd>> {
+    match kpreserve_memfd::handler::register() {
+        Ok(registration) => Some(registration),
+        // `liveupdate=on` is missing on the command line.
+        Err(error) if error == EOPNOTSUPP => None,
+        Err(error) => {
+            pr_err!("memfds cannot be preserved: {:?}\n", error);
+            None
+        }
     }
 }

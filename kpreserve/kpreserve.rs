@@ -58,6 +58,8 @@ mod contents;
 mod dictionary;
 pub mod framework;
 pub mod global;
+#[cfg(CONFIG_KPRESERVE_LUO)]
+pub mod luo;
 mod maps;
 mod named;
 mod names;

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! LUO's structs (include/linux/liveupdate.h), for which the kernel has no Rust bindings. layout.c
+//! compares each with the header.
+
+use kernel::bindings::{
+    file,
+    list_head, //
+};
+use kernel::prelude::*;
+
+/// `LIVEUPDATE_HNDL_COMPAT_LENGTH`, with the NUL.
+pub(super) const COMPATIBLE_SIZE_BYTES: usize = 48;
+
+/// `struct liveupdate_file_op_args`.
+#[repr(C)]
+pub(super) struct FileOpArgs {
+    pub(super) handler: *mut FileHandler,
+    pub(super) retrieve_status: c_int,
+    pub(super) file: *mut file,
+    pub(super) serialized_data: u64,
+    pub(super) private_data: *mut c_void,
+}
+
+/// `struct liveupdate_file_ops`.
+#[repr(C)]
+pub(super) struct FileOps {
+    pub(super) can_preserve: unsafe extern "C" fn(*mut FileHandler, *mut file) -> bool,
+    pub(super) preserve: unsafe extern "C" fn(*mut FileOpArgs) -> c_int,
+    pub(super) unpreserve: unsafe extern "C" fn(*mut FileOpArgs),
+    pub(super) freeze: unsafe extern "C" fn(*mut FileOpArgs) -> c_int,
+    pub(super) unfreeze: unsafe extern "C" fn(*mut FileOpArgs),
+    pub(super) retrieve: unsafe extern "C" fn(*mut FileOpArgs) -> c_int,
+    pub(super) can_finish: unsafe extern "C" fn(*mut FileOpArgs) -> bool,
+    pub(super) finish: unsafe extern "C" fn(*mut FileOpArgs),
+    pub(super) get_id: unsafe extern "C" fn(*mut file) -> c_ulong,
+    pub(super) owner: *mut c_void,
+}
+
+/// `struct liveupdate_file_handler`.
+#[repr(C)]
+pub(super) struct FileHandler {
+    pub(super) ops: *const FileOps,
+    pub(super) compatible: [u8; COMPATIBLE_SIZE_BYTES],
+    pub(super) list: list_head,
+    pub(super) flb_list: list_head,
+}
+
+/// `struct notifier_block`.
+#[repr(C)]
+pub(super) struct NotifierBlock {
+    pub(super) notifier_call:
+        unsafe extern "C" fn(*mut NotifierBlock, c_ulong, *mut c_void) -> c_int,
+    pub(super) next: *mut NotifierBlock,
+    pub(super) priority: c_int,
+}
+
+// Without lockdep `struct file` has a part without fields.
+#[allow(improper_ctypes)]
+extern "C" {
+    pub(super) fn liveupdate_register_file_handler(handler: *mut FileHandler) -> c_int;
+    pub(super) fn liveupdate_unregister_file_handler(handler: *mut FileHandler);
+    pub(super) fn register_reboot_notifier(notifier: *mut NotifierBlock) -> c_int;
+    pub(super) fn unregister_reboot_notifier(notifier: *mut NotifierBlock) -> c_int;
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From LUO's callbacks to the trait.
+//!
+//! What LUO promises (kernel/liveupdate/luo_file.c): `handler` is the one it was given; `file` is one
+//! that `can_preserve` accepted, or that `retrieve` returned, and LUO holds a reference; between
+//! `preserve` and `unpreserve` `private_data` is what `preserve` left there; the callbacks of one file
+//! come one at a time.
+
+use kernel::bindings::file;
+use kernel::fs::{
+    File,
+    LocalFile, //
+};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::types::ForeignOwnable;
+
+use kpreserve_kho::{
+    Handle,
+    Preservable, //
+};
+use kpreserve_slab::Preserved;
+
+use super::bindings::{
+    FileHandler as RawHandler,
+    FileOpArgs,
+    FileOps,
+    NotifierBlock, //
+};
+use super::file::{
+    FileHandler,
+    Outcome, //
+};
+use super::registration::Known;
+
+/// `NOTIFY_DONE`.
+const NOTIFY_DONE: c_int = 0;
+
+/// Returns the callbacks of a handler.
+pub(super) fn ops<H: FileHandler>(owner: *mut c_void) -> FileOps {
+    FileOps {
+        can_preserve: can_preserve::<H>,
+        preserve: preserve::<H>,
+        unpreserve: unpreserve::<H>,
+        freeze: freeze::<H>,
+        unfreeze: unfreeze::<H>,
+        retrieve: retrieve::<H>,
+        can_finish: can_finish::<H>,
+        finish: finish::<H>,
+        get_id: get_id::<H>,
+        owner,
+    }
+}
+
+/// Returns the file that LUO names.
+///
+/// # Safety
+///
+/// It is one, and LUO holds a reference for `'a`.
+unsafe fn file_of<'a>(file: *mut file) -> &'a LocalFile {
+    // SAFETY: says the caller. LUO has it by fget(), beside the descriptor that the task has: so no
+    // fdget_pos() of it goes without its lock.
+    unsafe { LocalFile::from_raw_file(file) }
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn can_preserve<H: FileHandler>(raw: *mut RawHandler, file: *mut file) -> bool {
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(raw) };
+    // SAFETY: LUO holds it.
+    known.handler().can_preserve(unsafe { file_of(file) })
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn preserve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    // SAFETY: LUO holds it.
+    let file = unsafe { file_of(args.file) };
+    match known
+        .cache()
+        .and_then(|cache| known.handler().preserve(file, cache))
+    {
+        Ok(state) => {
+            args.serialized_data = state.handle().into_raw();
+            args.private_data = state.into_foreign();
+            0
+        }
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn unpreserve<H: FileHandler>(args: *mut FileOpArgs) {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    // SAFETY: LUO holds it.
+    let file = unsafe { file_of(args.file) };
+    // SAFETY: what `preserve` left there; LUO forgets it after this.
+    let state = unsafe { Preserved::<H::State>::from_foreign(args.private_data) };
+    known.handler().unpreserve(file, state);
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn freeze<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    // SAFETY: LUO holds it.
+    let file = unsafe { file_of(args.file) };
+    // SAFETY: what `preserve` left there, and nobody else's meanwhile.
+    let state = unsafe { Preserved::<H::State>::borrow_mut(args.private_data) };
+    match known.handler().freeze(file, state) {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn unfreeze<H: FileHandler>(args: *mut FileOpArgs) {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    // SAFETY: LUO holds it.
+    let file = unsafe { file_of(args.file) };
+    // SAFETY: what `preserve` left there, and nobody else's meanwhile.
+    let state = unsafe { Preserved::<H::State>::borrow_mut(args.private_data) };
+    known.handler().unfreeze(file, state);
+}
+
+/// Claims the state that a handle of LUO's names: it has crossed a kexec, and is checked.
+fn claim<H: FileHandler>(known: &Known<H>, handle: u64) -> Result<Preserved<H::State>> {
+    known
+        .cache()?
+        .claim(Handle::from_raw(handle))
+        .inspect_err(|error| {
+            pr_err!(
+                "\"{}\": {:#x}, which LUO has carried, is no state of a file ({:?})\n",
+                H::State::COMPATIBLE,
+                handle,
+                error
+            )
+        })
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn retrieve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    match claim(known, args.serialized_data).and_then(|state| known.handler().retrieve(state)) {
+        Ok(file) => {
+            args.file = ARef::<File>::into_raw(file).as_ptr().cast();
+            0
+        }
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// Returns what has become of a file.
+///
+/// # Safety
+///
+/// The arguments of `can_finish` or `finish`.
+unsafe fn outcome<'a>(args: &FileOpArgs) -> Outcome<'a> {
+    match args.retrieve_status {
+        0 => Outcome::NotRetrieved,
+        // SAFETY: it was retrieved, so LUO holds it.
+        1.. => Outcome::Retrieved(unsafe { file_of(args.file) }),
+        error => Outcome::Failed(Error::from_errno(error)),
+    }
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn can_finish<H: FileHandler>(args: *mut FileOpArgs) -> bool {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    // SAFETY: those of `can_finish`.
+    known.handler().can_finish(unsafe { outcome(args) })
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn finish<H: FileHandler>(args: *mut FileOpArgs) {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: LUO has it from `Registration::new`.
+    let known = unsafe { Known::<H>::of(args.handler) };
+    if args.retrieve_status == 0 {
+        // What cannot be claimed is not ours to free.
+        if let Ok(state) = claim(known, args.serialized_data) {
+            known.handler().discard(state);
+        }
+    }
+    // SAFETY: those of `finish`.
+    known.handler().finish(unsafe { outcome(args) });
+}
+
+/// # Safety
+///
+/// LUO calls it, as the module says.
+unsafe extern "C" fn get_id<H: FileHandler>(file: *mut file) -> c_ulong {
+    // SAFETY: LUO holds it.
+    H::id(unsafe { file_of(file) }) as c_ulong
+}
+
+/// The kernel goes: what was left to us and never asked for does not go on. Files that are preserved
+/// now have owners and are not among them.
+///
+/// # Safety
+///
+/// For the notifier of a `Known<H>`.
+pub(super) unsafe extern "C" fn on_reboot<H: FileHandler>(
+    notifier: *mut NotifierBlock,
+    _action: c_ulong,
+    _data: *mut c_void,
+) -> c_int {
+    // SAFETY: says the caller.
+    let known = unsafe { Known::<H>::of_notifier(notifier) };
+    if let Ok(cache) = known.cache() {
+        for state in cache.unclaimed() {
+            known.handler().forget(state);
+        }
+    }
+    NOTIFY_DONE
+}

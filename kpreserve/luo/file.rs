@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a client implements for its kind of files.
+
+use core::ffi::CStr;
+
+use kernel::fs::{
+    File,
+    LocalFile, //
+};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+
+use kpreserve_kho::Preservable;
+use kpreserve_slab::{
+    Cache,
+    Preserved, //
+};
+
+/// Files of one kind that LUO can preserve.
+///
+/// An implementor names its state, an object that lives in preserved memory from
+/// [`preserve`](Self::preserve) to [`unpreserve`](Self::unpreserve), or to
+/// [`retrieve`](Self::retrieve) in the next kernel, and that all callbacks are given. There is nothing to
+/// serialize: what is in the object when the CPUs stop is what the next kernel gets.
+///
+/// LUO calls all but [`can_preserve`](Self::can_preserve) in task context, where they may sleep, one at a
+/// time for each file (kernel/liveupdate/luo_file.c).
+pub trait FileHandler: Send + Sync + 'static {
+    /// The state of a file.
+    type State: Preservable;
+
+    /// The name of the handler, by which the next kernel finds it: 1 to 47 bytes, not the same as
+    /// another handler's.
+    const COMPATIBLE: &'static CStr;
+
+    /// Returns whether this is a file of the kind. Must not sleep for long: a lock of LUO's is held.
+    fn can_preserve(&self, file: &LocalFile) -> bool;
+
+    /// Makes the state of a file, which user space has asked to preserve. From here to `unpreserve` LUO
+    /// holds a reference to the file.
+    ///
+    /// # Errors
+    ///
+    /// Any; user space gets it. The file must be as it was.
+    fn preserve(
+        &self,
+        file: &LocalFile,
+        cache: &Cache<Self::State>,
+    ) -> Result<Preserved<Self::State>>;
+
+    /// Undoes [`preserve`](Self::preserve): the session was closed.
+    fn unpreserve(&self, file: &LocalFile, state: Preserved<Self::State>);
+
+    /// The kernel is about to be replaced: the last chance to change the state, or to stop that.
+    ///
+    /// # Errors
+    ///
+    /// Any; the update does not take place, and reboot(2) returns it.
+    fn freeze(&self, _file: &LocalFile, _state: &mut Self::State) -> Result {
+        Ok(())
+    }
+
+    /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own freeze failed.
+    fn unfreeze(&self, _file: &LocalFile, _state: &mut Self::State) {}
+
+    /// Makes a file of the state that the previous kernel left. Called at most once, when user space asks
+    /// for the file.
+    ///
+    /// # Errors
+    ///
+    /// Any; user space gets it, now and whenever it asks again. What the state names must be given back.
+    fn retrieve(&self, state: Preserved<Self::State>) -> Result<ARef<File>>;
+
+    /// Returns whether the session may be finished, as far as this file goes; if not, user space gets
+    /// EBUSY and may try again.
+    fn can_finish(&self, _outcome: Outcome<'_>) -> bool {
+        true
+    }
+
+    /// The session is finished; the file, if it was retrieved, belongs to user space alone from now on.
+    fn finish(&self, _outcome: Outcome<'_>) {}
+
+    /// The session is finished, and nobody has retrieved the file: gives back what the state names, in
+    /// memory of this kernel too.
+    fn discard(&self, state: Preserved<Self::State>);
+
+    /// This kernel goes, the session was never finished: gives back what the state has in preserved memory, and
+    /// nothing else. LUO does not carry it on, and neither do we.
+    fn forget(&self, state: Preserved<Self::State>) {
+        drop(state);
+    }
+
+    /// What is the same for two files that must not both be preserved.
+    fn id(file: &LocalFile) -> usize {
+        file.as_ptr() as usize
+    }
+}
+
+/// What has become of a file when its session is to be finished.
+pub enum Outcome<'a> {
+    /// Nobody has asked for it.
+    NotRetrieved,
+    /// It was retrieved.
+    Retrieved(&'a LocalFile),
+    /// It was asked for, and could not be made.
+    Failed(Error),
+}

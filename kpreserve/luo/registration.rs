@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A handler that LUO knows.
+
+use core::pin::Pin;
+use core::ptr::NonNull;
+
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+use kpreserve_kho::Preservable;
+use kpreserve_slab::{
+    Cache,
+    CacheOptions, //
+};
+
+use super::bindings::{
+    self,
+    COMPATIBLE_SIZE_BYTES, //
+};
+use super::callbacks;
+use super::file::FileHandler;
+use crate::contents::Contents;
+use crate::global::framework;
+use crate::open::with_cache;
+
+/// Caches of LUO's clients have names that begin so.
+const PREFIX: &[u8] = b".luo/";
+
+/// A handler that LUO knows, until this is dropped. While files of the handler are preserved, or wait
+/// to be retrieved, LUO holds the module that is named, so that it cannot go.
+pub struct Registration<H: FileHandler> {
+    known: Pin<KBox<Known<H>>>,
+}
+
+/// What LUO's callbacks find: LUO has the address of `raw`.
+#[repr(C)]
+pub(super) struct Known<H: FileHandler> {
+    raw: bindings::FileHandler,
+    notifier: bindings::NotifierBlock,
+    ops: bindings::FileOps,
+    handler: H,
+    cache: Result<Cache<H::State>>,
+}
+
+// SAFETY: the handler and the cache are for any CPU; the rest is LUO's, which locks it, and the
+// notifier chain's, which does, too.
+unsafe impl<H: FileHandler> Send for Registration<H> {}
+// SAFETY: as above.
+unsafe impl<H: FileHandler> Sync for Registration<H> {}
+
+impl<H: FileHandler> Registration<H> {
+    /// Makes a handler known to LUO. `module` is the one that the handler is in; `None` if it is built in.
+    ///
+    /// Opens the cache `.luo/<compatible>`. If that is refused, the handler is registered
+    /// nevertheless, and its callbacks fail: LUO, which finds no handler for a file that it is handed,
+    /// gives up all sessions.
+    ///
+    /// # Errors
+    ///
+    /// EPROBE_DEFER before the framework is up; EOPNOTSUPP if LUO is off (`liveupdate=on` on the command
+    /// line turns it on); EEXIST if there is a handler of that name; ENAMETOOLONG; ENOMEM.
+    pub fn new(handler: H, module: Option<&'static ThisModule>) -> Result<Self> {
+        framework()?;
+        let mut compatible = [0; COMPATIBLE_SIZE_BYTES];
+        let name = H::COMPATIBLE.to_bytes_with_nul();
+        compatible
+            .get_mut(..name.len())
+            .ok_or(ENAMETOOLONG)?
+            .copy_from_slice(name);
+        let owner = module.map_or(core::ptr::null_mut(), ThisModule::as_ptr);
+        let empty = kernel::bindings::list_head {
+            next: core::ptr::null_mut(),
+            prev: core::ptr::null_mut(),
+        };
+        let mut known = KBox::pin(
+            Known {
+                raw: bindings::FileHandler {
+                    ops: core::ptr::null(),
+                    compatible,
+                    list: empty,
+                    flb_list: empty,
+                },
+                notifier: bindings::NotifierBlock {
+                    notifier_call: callbacks::on_reboot::<H>,
+                    next: core::ptr::null_mut(),
+                    // Before the framework freezes, which comes last of all.
+                    priority: 0,
+                },
+                ops: callbacks::ops::<H>(owner.cast()),
+                handler,
+                cache: open_cache::<H>(),
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: nothing is moved out.
+        let place = unsafe { known.as_mut().get_unchecked_mut() };
+        place.raw.ops = &place.ops;
+        let (raw, notifier) = (
+            NonNull::from(&mut place.raw),
+            NonNull::from(&mut place.notifier),
+        );
+        // SAFETY: both stay where they are until `drop` has taken them back; the callbacks take what
+        // LUO gives them.
+        unsafe { register(raw, notifier) }?;
+        Ok(Self { known })
+    }
+}
+
+impl<H: FileHandler> Drop for Registration<H> {
+    fn drop(&mut self) {
+        // SAFETY: nothing is moved out.
+        let place = unsafe { self.known.as_mut().get_unchecked_mut() };
+        let (raw, notifier) = (
+            NonNull::from(&mut place.raw),
+            NonNull::from(&mut place.notifier),
+        );
+        // SAFETY: registered by `new`.
+        unsafe { unregister(raw, notifier) };
+    }
+}
+
+impl<H: FileHandler> Known<H> {
+    /// Returns the handler.
+    pub(super) fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// Returns the cache of its states.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be opened.
+    pub(super) fn cache(&self) -> Result<&Cache<H::State>> {
+        self.cache.as_ref().map_err(|error| *error)
+    }
+
+    /// Returns what LUO's callbacks belong to.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is the first field of a `Known<H>` that lives for `'a`.
+    pub(super) unsafe fn of<'a>(raw: *mut bindings::FileHandler) -> &'a Self {
+        // SAFETY: says the caller; the layout is C's.
+        unsafe { &*raw.cast::<Self>() }
+    }
+
+    /// Returns what the notifier belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` is the one of a `Known<H>` that lives for `'a`.
+    pub(super) unsafe fn of_notifier<'a>(notifier: *mut bindings::NotifierBlock) -> &'a Self {
+        let offset = core::mem::offset_of!(Self, notifier);
+        // SAFETY: says the caller: both are in one allocation.
+        let start = unsafe { notifier.byte_sub(offset) };
+        // SAFETY: says the caller.
+        unsafe { &*start.cast::<Self>() }
+    }
+}
+
+fn open_cache<H: FileHandler>() -> Result<Cache<H::State>> {
+    let contents = Contents::of::<H::State>();
+    let mut name = KVec::new();
+    name.extend_from_slice(PREFIX, GFP_KERNEL)?;
+    name.extend_from_slice(H::COMPATIBLE.to_bytes(), GFP_KERNEL)?;
+    with_cache(
+        framework()?,
+        &name,
+        &contents,
+        CacheOptions::NONE.geometry::<H::State>()?,
+        GFP_KERNEL,
+        |names, handle| names.cache_if_up(handle).map(Cache::from_raw).transpose(),
+        |names, handle| Cache::from_raw(names.cache(handle)?),
+    )
+    .inspect_err(|error| {
+        pr_err!(
+            "no cache for the files of \"{}\": {:?}; they can be neither preserved nor retrieved\n",
+            H::State::COMPATIBLE,
+            error
+        )
+    })
+}
+
+/// Not generic: modules that have a client cannot call LUO.
+///
+/// # Safety
+///
+/// Both stay valid, and where they are, until [`unregister`].
+#[inline(never)]
+unsafe fn register(
+    raw: NonNull<bindings::FileHandler>,
+    notifier: NonNull<bindings::NotifierBlock>,
+) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::register_reboot_notifier(notifier.as_ptr()) })?;
+    // SAFETY: says the caller.
+    let registered = to_result(unsafe { bindings::liveupdate_register_file_handler(raw.as_ptr()) });
+    if registered.is_err() {
+        // SAFETY: registered above.
+        unsafe { bindings::unregister_reboot_notifier(notifier.as_ptr()) };
+    }
+    registered
+}
+
+/// Undoes [`register`].
+///
+/// # Safety
+///
+/// Both were registered.
+#[inline(never)]
+unsafe fn unregister(
+    raw: NonNull<bindings::FileHandler>,
+    notifier: NonNull<bindings::NotifierBlock>,
+) {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_unregister_file_handler(raw.as_ptr()) };
+    // SAFETY: says the caller.
+    unsafe { bindings::unregister_reboot_notifier(notifier.as_ptr()) };
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The handler: which callback does what.
+
+use core::ffi::CStr;
+
+use kernel::fs::{
+    File,
+    LocalFile, //
+};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kpreserve::luo::{
+    FileHandler,
+    Registration, //
+};
+use kpreserve::prelude::*;
+
+use crate::abi::{
+    MemfdSer,
+    COMPATIBLE, //
+};
+use crate::{
+    preserving,
+    retrieving,
+    shmem, //
+};
+
+/// The handler of memfds.
+pub struct Memfd;
+
+impl FileHandler for Memfd {
+    type State = MemfdSer;
+    const COMPATIBLE: &'static CStr = COMPATIBLE;
+
+    fn can_preserve(&self, file: &LocalFile) -> bool {
+        shmem::is_ours(file)
+    }
+
+    fn preserve(&self, file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<Preserved<MemfdSer>> {
+        preserving::preserve(file, cache)
+    }
+
+    fn unpreserve(&self, file: &LocalFile, state: Preserved<MemfdSer>) {
+        preserving::unpreserve(file, state);
+    }
+
+    /// What may have changed since: all but size, contents and holes.
+    fn freeze(&self, file: &LocalFile, state: &mut MemfdSer) -> Result {
+        let found = shmem::look(file)?;
+        *state = MemfdSer {
+            size_bytes: state.size_bytes,
+            here: state.here,
+            nr_runs: state.nr_runs,
+            inline: state.inline,
+            runs: state.runs,
+            ..found
+        };
+        Ok(())
+    }
+
+    fn retrieve(&self, state: Preserved<MemfdSer>) -> Result<ARef<File>> {
+        retrieving::retrieve(state)
+    }
+
+    fn discard(&self, state: Preserved<MemfdSer>) {
+        retrieving::discard(state);
+    }
+
+    fn forget(&self, state: Preserved<MemfdSer>) {
+        retrieving::forget(state);
+    }
+
+    fn id(file: &LocalFile) -> usize {
+        shmem::id(file)
+    }
+}
+
+/// Takes memfds from now on, and before mainline's handler, which registers later.
+///
+/// # Errors
+///
+/// As [`Registration::new`].
+pub fn register() -> Result<Registration<Memfd>> {
+    Registration::new(Memfd, None)
+}

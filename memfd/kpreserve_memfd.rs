@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memfds that survive kexec: a file handler for mainline's Live Update Orchestrator.
+//!
+//! May depend on `kpreserve` and nothing else of ours. What crosses is in [`abi`]: one object a file
+//! in a cache, and a list of runs of folios, in the object while it is short, in an area otherwise.
+//!
+//! | module | noun |
+//! | --- | --- |
+//! | [`abi`] | what the next kernel finds |
+//! | [`pinned`] | runs of folios as they are in memory, and how they are cut for KHO |
+//! | [`list`] | the runs of a file, inline or in an area |
+//! | `shmem` | the seam: page cache, shmem, KHO (kernel only) |
+//! | `preserving`, `retrieving`, `handler` | the callbacks (kernel only) |
+//!
+//! Documentation/memfd.rst is the text for users.
+
+#![cfg_attr(not(CONFIG_RUST), no_std)]
+
+pub mod abi;
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+pub mod handler;
+pub mod list;
+pub mod pinned;
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+mod preserving;
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+mod retrieving;
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+mod shmem;
+
+kpreserve::kho::crate_of_kpreserve!();

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The runs of a file: in its object while they are few, in an area otherwise.
+
+use kernel::prelude::*;
+use kpreserve::kho::{
+    validate::expect_equal,
+    Refusal, //
+};
+use kpreserve::prelude::*;
+
+use crate::abi::{
+    FolioRunSer,
+    MemfdSer,
+    NR_INLINE, //
+};
+
+/// The runs of a file.
+pub struct RunList {
+    inline: [FolioRunSer; NR_INLINE],
+    nr_inline: usize,
+    area: Option<PVec<FolioRunSer>>,
+}
+
+impl RunList {
+    /// Makes an empty list.
+    pub const fn new() -> Self {
+        Self {
+            inline: [FolioRunSer::NONE; NR_INLINE],
+            nr_inline: 0,
+            area: None,
+        }
+    }
+
+    /// Opens the list that an object names. Cost: one adoption if there is an area.
+    ///
+    /// # Errors
+    ///
+    /// Those of `PVec::adopt`; EINVAL if the area does not hold as many runs as the object says.
+    pub fn open(object: &MemfdSer) -> Result<Self> {
+        let mut list = Self::new();
+        let nr_runs = object.nr_runs as usize;
+        if nr_runs <= NR_INLINE {
+            list.inline = object.inline;
+            list.nr_inline = nr_runs;
+            return Ok(list);
+        }
+        let area = PVec::adopt(object.runs, GFP_KERNEL)?;
+        let at = object.runs.into_raw();
+        expect_equal("MemfdSer", "nr_runs", at, nr_runs as u64, area.len() as u64)
+            .map_err(Refusal::report)?;
+        list.area = Some(area);
+        Ok(list)
+    }
+
+    /// Adds a run. The third one moves the list to an area.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM; EBUSY once the framework is frozen. The list is as it was.
+    pub fn push(&mut self, run: FolioRunSer) -> Result {
+        if let Some(area) = &mut self.area {
+            return area.push(run);
+        }
+        if let Some(place) = self.inline.get_mut(self.nr_inline) {
+            *place = run;
+            self.nr_inline += 1;
+            return Ok(());
+        }
+        let mut area = PVec::create(GFP_KERNEL)?;
+        let filled = area
+            .extend_from_slice(&self.inline)
+            .and_then(|()| area.push(run));
+        if let Err(error) = filled {
+            // It cannot be frozen: nobody freezes while files are preserved (LUO's own lock).
+            let _ = area.discard();
+            return Err(error);
+        }
+        self.area = Some(area);
+        Ok(())
+    }
+
+    /// Writes into the object where the runs are.
+    pub fn store(&self, object: &mut MemfdSer) {
+        match &self.area {
+            Some(area) => {
+                object.nr_runs = area.len() as u32;
+                object.inline = [FolioRunSer::NONE; NR_INLINE];
+                object.runs = area.handle();
+            }
+            None => {
+                object.nr_runs = self.nr_inline as u32;
+                object.inline = self.inline;
+                object.runs = ArenaHandle::NULL;
+            }
+        }
+    }
+
+    /// Goes through the runs.
+    pub fn iter(&self) -> impl Iterator<Item = &FolioRunSer> {
+        let inline = self.inline.get(..self.nr_inline).unwrap_or_default();
+        let inline = match self.area {
+            Some(_) => &[],
+            None => inline,
+        };
+        let chunks = self.area.iter().flat_map(|area| area.chunks());
+        // `Init` has a method of that name.
+        Iterator::chain(inline.iter(), chunks.flatten())
+    }
+
+    /// Checks all runs against a file of `nr_pages` pages; returns how many pages they have.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] of the first that cannot be.
+    pub fn validate(&self, nr_pages: u64) -> Result<u64, Refusal> {
+        let (mut end, mut sum) = (0, 0);
+        for run in self.iter() {
+            end = run.validate(end, nr_pages)?;
+            // Each ends behind the last, so the sum is no more than the end.
+            sum += u64::from(run.nr_pages);
+        }
+        Ok(sum)
+    }
+
+    /// Ends the list; its area goes back.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY once the framework is frozen.
+    pub fn discard(self) -> Result {
+        self.area.map_or(Ok(()), PVec::discard)
+    }
+}
+
+impl Default for RunList {
+    fn default() -> Self {
+        Self::new()
+    }
+}

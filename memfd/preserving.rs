@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Preserving a memfd, and taking it back.
+
+use kernel::fs::LocalFile;
+use kernel::prelude::*;
+use kpreserve::prelude::*;
+
+use crate::abi::{
+    MemfdSer,
+    WRITABLE_DENIED, //
+};
+use crate::list::RunList;
+use crate::pinned::PinnedRun;
+use crate::shmem::{
+    self,
+    Locked,
+    Pinned, //
+};
+
+const F_SEAL_WRITE: u32 = 0x0008;
+const F_SEAL_FUTURE_WRITE: u32 = 0x0010;
+
+/// Runs that are pinned at once: on the stack.
+const NR_AT_ONCE: usize = 16;
+
+/// How often a page may be busy before the caller is told.
+const NR_TRIES: u32 = 100;
+
+/// Preserves a memfd: pins its contents, hands them to KHO, writes them down.
+///
+/// # Errors
+///
+/// EOPNOTSUPP for unknown seals, EFBIG for more than 2^32 - 1 pages, ENOMEM, EAGAIN if a page stays
+/// busy, EHWPOISON; the file is as it was.
+pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<Preserved<MemfdSer>> {
+    let locked = Locked::new(file);
+    locked.freeze(true);
+    preserve_locked(&locked, cache).inspect_err(|_| locked.freeze(false))
+}
+
+fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<Preserved<MemfdSer>> {
+    let found = locked.look()?;
+    let nr_pages = found
+        .size_bytes
+        .div_ceil(kpreserve::kho::phys::PAGE_SIZE_BYTES as u64);
+    let nr_pages = u32::try_from(nr_pages).map_err(|_| EFBIG)?;
+    let mut object = cache.alloc(found, GFP_KERNEL)?;
+    let skip_holes = keep_holes(locked, &mut object);
+    let mut preserving = Preserving::new();
+    match preserving.everything(locked, nr_pages, skip_holes) {
+        Ok(()) => {
+            preserving.list.store(&mut object);
+            Ok(object)
+        }
+        Err(error) => {
+            preserving.undo();
+            allow_writable(locked, &object);
+            Err(error)
+        }
+    }
+}
+
+/// Returns whether no write can reach a hole until the CPUs stop: then it stays one.
+///
+/// With F_SEAL_WRITE the kernel itself forbids it: there is no mapping that can be written to. With
+/// F_SEAL_FUTURE_WRITE there may be older mappings; if there is none, one that began to be made before
+/// the seal is kept out the same way.
+fn keep_holes(locked: &Locked<'_>, object: &mut MemfdSer) -> bool {
+    if object.seals & F_SEAL_WRITE != 0 {
+        return true;
+    }
+    if object.seals & F_SEAL_FUTURE_WRITE == 0 || locked.deny_writable().is_err() {
+        return false;
+    }
+    object.here |= WRITABLE_DENIED;
+    true
+}
+
+fn allow_writable(locked: &Locked<'_>, object: &MemfdSer) {
+    if object.here & WRITABLE_DENIED != 0 {
+        locked.allow_writable();
+    }
+}
+
+/// Takes a memfd back: LUO does not preserve it after all. Cannot fail.
+pub(crate) fn unpreserve(file: &LocalFile, object: Preserved<MemfdSer>) {
+    let locked = Locked::new(file);
+    let list = match RunList::open(&object) {
+        Ok(list) => list,
+        Err(error) => {
+            pr_err!(
+                "memfd: the runs of a file cannot be opened ({:?}): its pages stay pinned\n",
+                error
+            );
+            return;
+        }
+    };
+    for run in list.iter() {
+        // SAFETY: of this kernel's making, in `preserve`, and nobody else changes the object.
+        unsafe { shmem::unpreserve(run) };
+        // SAFETY: as above; the list goes next.
+        unsafe { shmem::unpin(run.pfn(), run.nr_pages) };
+    }
+    if list.discard().is_err() {
+        pr_err!("memfd: an area could not be given back; the next kernel carries it on\n");
+    }
+    allow_writable(&locked, &object);
+    locked.freeze(false);
+}
+
+/// A memfd half-way.
+///
+/// # Invariants
+///
+/// What `list` names is pinned and preserved, what `open` names is pinned.
+struct Preserving {
+    list: RunList,
+    open: PinnedRun,
+}
+
+impl Preserving {
+    fn new() -> Self {
+        // INVARIANT: nothing is named.
+        Self {
+            list: RunList::new(),
+            open: PinnedRun::default(),
+        }
+    }
+
+    fn everything(&mut self, locked: &Locked<'_>, nr_pages: u32, skip_holes: bool) -> Result {
+        let mut index = 0;
+        let mut nr_tries = 0;
+        while index < nr_pages {
+            let mut runs = [PinnedRun::default(); NR_AT_ONCE];
+            let (pinned, nr_runs) = locked.pin(&mut index, nr_pages, skip_holes, &mut runs)?;
+            self.take(runs.get(..nr_runs).unwrap_or_default())?;
+            match pinned {
+                Pinned::Everything => break,
+                Pinned::ThereIsMore => continue,
+                Pinned::Failed(error) => return Err(error),
+                Pinned::UpToSomething => {}
+            }
+            match locked.pin_slow(&mut index, nr_pages, &mut runs) {
+                Ok(nr_runs) => self.take(runs.get(..nr_runs).unwrap_or_default())?,
+                Err(error) if error == EAGAIN && nr_tries < NR_TRIES => nr_tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        self.close()
+    }
+
+    /// Takes runs that are pinned.
+    fn take(&mut self, runs: &[PinnedRun]) -> Result {
+        for (place, run) in runs.iter().enumerate() {
+            if self.open.join(run) {
+                continue;
+            }
+            if let Err(error) = self.close() {
+                for run in runs.iter().skip(place) {
+                    // SAFETY: pinned, says the caller, and not taken.
+                    unsafe { shmem::unpin(run.pfn, run.nr_pages) };
+                }
+                return Err(error);
+            }
+            self.open = *run;
+        }
+        Ok(())
+    }
+
+    /// Preserves the run that is open, part by part.
+    fn close(&mut self) -> Result {
+        while let Some(part) = self.open.first_part() {
+            // SAFETY: pinned, by the type invariants.
+            unsafe { shmem::preserve(&part) }?;
+            if let Err(error) = self.list.push(part) {
+                // SAFETY: preserved just now.
+                unsafe { shmem::unpreserve(&part) };
+                return Err(error);
+            }
+            // INVARIANT: it is in the list now.
+            self.open.advance(part.nr_pages);
+        }
+        Ok(())
+    }
+
+    fn undo(self) {
+        for run in self.list.iter() {
+            // SAFETY: preserved, by the type invariants.
+            unsafe { shmem::unpreserve(run) };
+            // SAFETY: pinned, by the type invariants; `self` goes.
+            unsafe { shmem::unpin(run.pfn(), run.nr_pages) };
+        }
+        // SAFETY: pinned, by the type invariants; `self` goes.
+        unsafe { shmem::unpin(self.open.pfn, self.open.nr_pages) };
+        if self.list.discard().is_err() {
+            pr_err!("memfd: an area could not be given back; the next kernel carries it on\n");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The seam to shmem, the page cache and KHO. Kernel only; C header: `helpers.h`.
+
+use kernel::error::to_result;
+use kernel::fs::{
+    File,
+    LocalFile, //
+};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+
+use core::ptr::NonNull;
+
+use crate::abi::{
+    FolioRunSer,
+    MemfdSer, //
+};
+use crate::pinned::PinnedRun;
+
+mod bindings {
+    use kernel::bindings::file;
+    use kernel::prelude::*;
+
+    use crate::pinned::PinnedRun;
+
+    /// As in helpers.h.
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub(super) struct Attributes {
+        pub(super) size_bytes: u64,
+        pub(super) pos: u64,
+        pub(super) mtime_ns: i64,
+        pub(super) seals: u32,
+        pub(super) flags: u32,
+        pub(super) uid: u32,
+        pub(super) gid: u32,
+        pub(super) mode: u32,
+        pub(super) reserved: u32,
+    }
+
+    // Without lockdep `struct file` has a part without fields.
+    #[allow(improper_ctypes)]
+    extern "C" {
+        pub(super) fn kpreserve_memfd_is_ours(file: *mut file) -> bool;
+        pub(super) fn kpreserve_memfd_id(file: *mut file) -> c_ulong;
+        pub(super) fn kpreserve_memfd_lock(file: *mut file);
+        pub(super) fn kpreserve_memfd_unlock(file: *mut file);
+        pub(super) fn kpreserve_memfd_freeze(file: *mut file, freeze: bool);
+        pub(super) fn kpreserve_memfd_look(file: *mut file, attributes: *mut Attributes) -> c_int;
+        pub(super) fn kpreserve_memfd_deny_writable(file: *mut file) -> c_int;
+        pub(super) fn kpreserve_memfd_allow_writable(file: *mut file);
+        pub(super) fn kpreserve_memfd_pin(
+            file: *mut file,
+            index: *mut u32,
+            end: u32,
+            skip_holes: bool,
+            runs: *mut PinnedRun,
+            max_runs: u32,
+            nr_runs: *mut u32,
+        ) -> c_int;
+        pub(super) fn kpreserve_memfd_pin_slow(
+            file: *mut file,
+            index: *mut u32,
+            end: u32,
+            runs: *mut PinnedRun,
+            max_runs: u32,
+            nr_runs: *mut u32,
+        ) -> c_int;
+        pub(super) fn kpreserve_memfd_unpin(pfn: u64, nr_pages: u32);
+        pub(super) fn kpreserve_memfd_preserve(pfn: u64, nr_pages: u32, order: u32) -> c_int;
+        pub(super) fn kpreserve_memfd_unpreserve(pfn: u64, nr_pages: u32, order: u32, end: u32);
+        pub(super) fn kpreserve_memfd_create(
+            attributes: *const Attributes,
+            file: *mut *mut file,
+        ) -> c_int;
+        pub(super) fn kpreserve_memfd_reserve(file: *mut file, nr_pages: u64) -> c_int;
+        pub(super) fn kpreserve_memfd_settle(file: *mut file, nr_pages: u64);
+        pub(super) fn kpreserve_memfd_insert(
+            file: *mut file,
+            pfn: u64,
+            index: u32,
+            nr_pages: u32,
+            order: u32,
+            nr_taken: *mut u32,
+        ) -> c_int;
+        pub(super) fn kpreserve_memfd_discard(pfn: u64, nr_pages: u32, order: u32);
+        pub(super) fn kpreserve_memfd_finish_open(
+            file: *mut *mut file,
+            attributes: *const Attributes,
+        ) -> c_int;
+    }
+}
+
+use bindings::Attributes;
+
+/// Returns whether a file is a memfd (or what cannot be told from one), and memfds are asked for.
+pub(crate) fn is_ours(file: &LocalFile) -> bool {
+    // SAFETY: a file, by the type.
+    unsafe { bindings::kpreserve_memfd_is_ours(file.as_ptr()) }
+}
+
+/// Returns what is the same for all open files of one memfd.
+pub(crate) fn id(file: &LocalFile) -> usize {
+    // SAFETY: a file, by the type.
+    unsafe { bindings::kpreserve_memfd_id(file.as_ptr()) as usize }
+}
+
+/// A memfd whose inode is locked.
+///
+/// # Invariants
+///
+/// `file` is a shmem file, and this task holds the lock of its inode.
+pub(crate) struct Locked<'a> {
+    file: &'a LocalFile,
+}
+
+impl<'a> Locked<'a> {
+    /// Locks. May sleep. `file` is one of those that [`is_ours`] has accepted.
+    pub(crate) fn new(file: &'a LocalFile) -> Self {
+        // SAFETY: a file, by the type.
+        unsafe { bindings::kpreserve_memfd_lock(file.as_ptr()) };
+        // INVARIANT: locked above, says LUO of the rest: it gives callbacks the files that the
+        // handler has accepted.
+        Self { file }
+    }
+
+    /// Forbids to change the size, and to punch holes; or allows it again.
+    pub(crate) fn freeze(&self, freeze: bool) {
+        // SAFETY: a shmem file, locked, by the type invariants.
+        unsafe { bindings::kpreserve_memfd_freeze(self.file.as_ptr(), freeze) }
+    }
+
+    /// Returns what a memfd is apart from its contents.
+    ///
+    /// # Errors
+    ///
+    /// EOPNOTSUPP if it has a seal that is not known here.
+    pub(crate) fn look(&self) -> Result<MemfdSer> {
+        look(self.file)
+    }
+
+    /// Forbids to map it for writing.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY if somebody has mapped it so.
+    pub(crate) fn deny_writable(&self) -> Result {
+        // SAFETY: a shmem file, by the type invariants.
+        to_result(unsafe { bindings::kpreserve_memfd_deny_writable(self.file.as_ptr()) })
+    }
+
+    /// Undoes [`deny_writable`](Self::deny_writable).
+    pub(crate) fn allow_writable(&self) {
+        // SAFETY: a shmem file, by the type invariants.
+        unsafe { bindings::kpreserve_memfd_allow_writable(self.file.as_ptr()) }
+    }
+
+    /// Pins what is in the page cache, as far as that goes without waiting.
+    pub(crate) fn pin(
+        &self,
+        index: &mut u32,
+        end: u32,
+        skip_holes: bool,
+        runs: &mut [PinnedRun],
+    ) -> Result<(Pinned, usize)> {
+        let mut nr_runs = 0;
+        // SAFETY: a shmem file (type invariants); the list has as many places as is said, and the
+        // other pointers are to locals.
+        let ret = unsafe {
+            bindings::kpreserve_memfd_pin(
+                self.file.as_ptr(),
+                index,
+                end,
+                skip_holes,
+                runs.as_mut_ptr(),
+                runs.len() as u32,
+                &mut nr_runs,
+            )
+        };
+        let pinned = match ret {
+            0 => Pinned::Everything,
+            1 => Pinned::ThereIsMore,
+            2 => Pinned::UpToSomething,
+            error => Pinned::Failed(to_result(error).err().unwrap_or(EIO)),
+        };
+        Ok((pinned, nr_runs as usize))
+    }
+
+    /// Pins some folios from `index` on: holes are filled, what is swapped out is read in, what
+    /// cannot stay where it is is moved. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN, ENOMEM, EIO, EHWPOISON; nothing is pinned then.
+    pub(crate) fn pin_slow(
+        &self,
+        index: &mut u32,
+        end: u32,
+        runs: &mut [PinnedRun],
+    ) -> Result<usize> {
+        let mut nr_runs = 0;
+        // SAFETY: as above.
+        to_result(unsafe {
+            bindings::kpreserve_memfd_pin_slow(
+                self.file.as_ptr(),
+                index,
+                end,
+                runs.as_mut_ptr(),
+                runs.len() as u32,
+                &mut nr_runs,
+            )
+        })?;
+        Ok(nr_runs as usize)
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: locked by this task, by the type invariants.
+        unsafe { bindings::kpreserve_memfd_unlock(self.file.as_ptr()) };
+    }
+}
+
+/// How far [`Locked::pin`] got.
+pub(crate) enum Pinned {
+    /// To the end.
+    Everything,
+    /// To where it wants to be called again.
+    ThereIsMore,
+    /// To a page that has to be waited for.
+    UpToSomething,
+    /// To a page that cannot be preserved. What came before is pinned.
+    Failed(Error),
+}
+
+/// Returns what a memfd is apart from its contents.
+///
+/// # Errors
+///
+/// EOPNOTSUPP if it has a seal that is not known here.
+pub(crate) fn look(file: &LocalFile) -> Result<MemfdSer> {
+    let mut found = Attributes::default();
+    // SAFETY: a shmem file, since the handler has accepted it; the other pointer is to a local.
+    to_result(unsafe { bindings::kpreserve_memfd_look(file.as_ptr(), &mut found) })?;
+    Ok(MemfdSer {
+        size_bytes: found.size_bytes,
+        pos: found.pos,
+        mtime_ns: found.mtime_ns,
+        seals: found.seals,
+        flags: found.flags,
+        uid: found.uid,
+        gid: found.gid,
+        mode: found.mode as u16,
+        here: 0,
+        nr_runs: 0,
+        inline: [FolioRunSer::NONE; 2],
+        runs: kpreserve::ArenaHandle::NULL,
+    })
+}
+
+/// Lets go of folios that were pinned.
+///
+/// # Safety
+///
+/// They were, with these pages, and the caller forgets them.
+pub(crate) unsafe fn unpin(pfn: u64, nr_pages: u32) {
+    // SAFETY: says the caller.
+    unsafe { bindings::kpreserve_memfd_unpin(pfn, nr_pages) }
+}
+
+/// Preserves a run. May sleep.
+///
+/// # Safety
+///
+/// Its folios are pinned.
+///
+/// # Errors
+///
+/// ENOMEM; nothing is preserved then.
+pub(crate) unsafe fn preserve(run: &FolioRunSer) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::kpreserve_memfd_preserve(run.pfn(), run.nr_pages, run.order()) })
+}
+
+/// Undoes [`preserve`].
+///
+/// # Safety
+///
+/// It was preserved, as this run.
+pub(crate) unsafe fn unpreserve(run: &FolioRunSer) {
+    // SAFETY: says the caller.
+    unsafe {
+        bindings::kpreserve_memfd_unpreserve(run.pfn(), run.nr_pages, run.order(), run.nr_pages)
+    }
+}
+
+/// Frees the folios of an incoming run. What is not preserved, or with another order, is left alone.
+pub(crate) fn discard(run: &FolioRunSer) {
+    // SAFETY: the callee looks at each block before it takes it.
+    unsafe { bindings::kpreserve_memfd_discard(run.pfn(), run.nr_pages, run.order()) }
+}
+
+/// A memfd that nobody has seen yet.
+///
+/// # Invariants
+///
+/// `file` is a memfd of ours, of which this owns the only reference.
+pub(crate) struct NewFile {
+    file: *mut kernel::bindings::file,
+    attributes: Attributes,
+}
+
+impl NewFile {
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    ///
+    /// EOPNOTSUPP for unknown seals; ENOMEM, ENFILE.
+    pub(crate) fn new(from: &MemfdSer) -> Result<Self> {
+        let attributes = Attributes {
+            size_bytes: from.size_bytes,
+            pos: from.pos,
+            mtime_ns: from.mtime_ns,
+            seals: from.seals,
+            flags: from.flags,
+            uid: from.uid,
+            gid: from.gid,
+            mode: from.mode.into(),
+            reserved: 0,
+        };
+        let mut file = core::ptr::null_mut();
+        // SAFETY: both pointers are to locals; any values may be asked for.
+        to_result(unsafe { bindings::kpreserve_memfd_create(&attributes, &mut file) })?;
+        // INVARIANT: just made.
+        Ok(Self { file, attributes })
+    }
+
+    /// Accounts for pages that are to come, until [`settle`](Self::settle).
+    ///
+    /// # Errors
+    ///
+    /// ENOSPC, ENOMEM.
+    pub(crate) fn reserve(&mut self, nr_pages: u64) -> Result {
+        // SAFETY: a memfd, by the type invariants.
+        to_result(unsafe { bindings::kpreserve_memfd_reserve(self.file, nr_pages) })
+    }
+
+    /// Ends [`reserve`](Self::reserve): what has not come is not accounted for any more.
+    pub(crate) fn settle(&mut self, nr_pages: u64) {
+        // SAFETY: a memfd, by the type invariants.
+        unsafe { bindings::kpreserve_memfd_settle(self.file, nr_pages) }
+    }
+
+    /// Restores a run and puts it into the file. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// With how many pages are no longer incoming: EINVAL if a block is not preserved memory of its
+    /// order, ENOMEM.
+    pub(crate) fn insert(&mut self, run: &FolioRunSer) -> Result<(), (Error, u32)> {
+        let mut nr_taken = 0;
+        // SAFETY: a memfd, by the type invariants; the callee looks at each block before it takes
+        // it; the last pointer is to a local.
+        to_result(unsafe {
+            bindings::kpreserve_memfd_insert(
+                self.file,
+                run.pfn(),
+                run.index,
+                run.nr_pages,
+                run.order(),
+                &mut nr_taken,
+            )
+        })
+        .map_err(|error| (error, nr_taken))
+    }
+
+    /// Ends the making.
+    ///
+    /// # Errors
+    ///
+    /// ENFILE, ENOMEM.
+    pub(crate) fn finish(mut self) -> Result<ARef<File>> {
+        // SAFETY: a memfd that nobody else knows, by the type invariants.
+        to_result(unsafe {
+            bindings::kpreserve_memfd_finish_open(&mut self.file, &self.attributes)
+        })?;
+        let file = NonNull::new(self.file).ok_or(EIO)?;
+        core::mem::forget(self);
+        // SAFETY: the reference that this owned (type invariants); a `File` is a `struct file`, and
+        // no task has an fdget_pos() of one that nobody has seen.
+        Ok(unsafe { ARef::from_raw(file.cast::<File>()) })
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // SAFETY: the reference that this owns, by the type invariants.
+        unsafe { kernel::bindings::fput(self.file) };
+    }
+}
