@@ -12,6 +12,8 @@ mod figures;
 mod file;
 mod klog;
 mod kv;
+mod luo;
+mod memfd;
 mod module;
 mod mounts;
 mod plan;
@@ -21,7 +23,7 @@ mod verbs;
 mod words;
 
 use anyhow::{Context, Result};
-use std::time::Instant;
+use std::{collections::BTreeMap, fs::File, time::Instant};
 
 /// What the steps work with.
 pub(crate) struct Machine {
@@ -29,6 +31,9 @@ pub(crate) struct Machine {
     pub(crate) report: report::Report,
     /// `key=value` pairs of the last command's reply.
     pub(crate) reply: Vec<(String, String)>,
+    pub(crate) luo: luo::Luo,
+    /// Files that steps keep open, by name.
+    pub(crate) files: BTreeMap<String, File>,
 }
 
 fn main() {
@@ -39,6 +44,8 @@ fn main() {
             plan,
             report,
             reply: Vec::new(),
+            luo: luo::Luo::default(),
+            files: BTreeMap::new(),
         };
         run(&mut machine);
         machine.report

@@ -2,7 +2,7 @@
 
 //! The words that a step can start with.
 
-use crate::{device, figures, file, klog, kv, module, power, Machine};
+use crate::{device, figures, file, klog, kv, luo, memfd, module, power, Machine};
 use anyhow::{bail, Result};
 
 /// Runs a step; an error is the reason on its `not ok` line.
@@ -41,6 +41,16 @@ const VERBS: &[(&str, Verb)] = &[
     ("kv-verify", kv::verify),
     ("kv-churn", kv::churn),
     ("kv-errors", kv::errors),
+    // memfd-make FILE SIZE SEED [...], memfd-check with the same words, close FILE
+    ("memfd-make", memfd::make),
+    ("memfd-check", memfd::check),
+    ("close", memfd::close),
+    // luo-preserve SESSION TOKEN FILE, luo-retrieve SESSION TOKEN FILE, luo-finish SESSION [fails=ERRNO each]
+    ("luo-preserve", luo::preserve),
+    ("luo-retrieve", luo::retrieve),
+    ("luo-finish", luo::finish),
+    // luo-close SESSION: gives up what is preserved in it
+    ("luo-close", luo::close),
     // figures ROW KEY[=NAME] ...: figures of the last reply go into the demo's table
     ("figures", figures::figures),
     // adopt ROW: insmod kpreserve, timed

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Live Update Orchestrator: sessions, and files that are preserved in them (include/uapi/linux/liveupdate.h).
+
+use crate::{errno, memfd, words, Machine};
+use anyhow::{bail, Context, Result};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    time::Instant,
+};
+
+const DEVICE: &str = "/dev/liveupdate";
+const NAME_SIZE_BYTES: usize = 64;
+
+/// `_IO(0xBA, number)`: no direction, no size.
+const fn command(number: libc::c_ulong) -> libc::c_ulong {
+    0xba << 8 | number
+}
+
+const CREATE_SESSION: libc::c_ulong = command(0x00);
+const RETRIEVE_SESSION: libc::c_ulong = command(0x01);
+const PRESERVE_FD: libc::c_ulong = command(0x40);
+const RETRIEVE_FD: libc::c_ulong = command(0x41);
+const FINISH: libc::c_ulong = command(0x42);
+
+/// `struct liveupdate_ioctl_create_session`, and `_retrieve_session`.
+#[repr(C)]
+struct SessionArgs {
+    size: u32,
+    fd: i32,
+    name: [u8; NAME_SIZE_BYTES],
+}
+
+/// `struct liveupdate_session_preserve_fd`, and `_retrieve_fd`.
+#[repr(C)]
+struct FdArgs {
+    size: u32,
+    fd: i32,
+    token: u64,
+}
+
+/// `struct liveupdate_session_finish`.
+#[repr(C)]
+struct FinishArgs {
+    size: u32,
+    reserved: u32,
+}
+
+/// What is open.
+#[derive(Default)]
+pub(crate) struct Luo {
+    device: Option<File>,
+    sessions: BTreeMap<String, OwnedFd>,
+}
+
+fn ioctl<T>(fd: RawFd, command: libc::c_ulong, args: &mut T) -> io::Result<()> {
+    // SAFETY: the argument is the struct of the command, with its size in front, and lives for the call.
+    let ret = unsafe { libc::ioctl(fd, command as _, args as *mut T) };
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn own(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel has just installed it for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+impl Luo {
+    /// The session of a name: open, or else made, or taken from the previous kernel.
+    fn session(&mut self, name: &str, make: libc::c_ulong) -> io::Result<RawFd> {
+        if let Some(session) = self.sessions.get(name) {
+            return Ok(session.as_raw_fd());
+        }
+        let device = match self.device.take() {
+            Some(device) => device,
+            None => File::options().read(true).write(true).open(DEVICE)?,
+        };
+        let mut args = SessionArgs {
+            size: size_of::<SessionArgs>() as u32,
+            fd: -1,
+            name: [0; NAME_SIZE_BYTES],
+        };
+        let end = name.len().min(NAME_SIZE_BYTES - 1);
+        args.name[..end].copy_from_slice(&name.as_bytes()[..end]);
+        let made = ioctl(device.as_raw_fd(), make, &mut args);
+        self.device = Some(device);
+        made?;
+        let session = own(args.fd);
+        let fd = session.as_raw_fd();
+        self.sessions.insert(name.to_owned(), session);
+        Ok(fd)
+    }
+}
+
+fn take_time(machine: &mut Machine, started: Instant) {
+    machine.reply.clear();
+    let ns = started.elapsed().as_nanos().to_string();
+    machine.reply.push(("ns".to_owned(), ns));
+}
+
+/// `luo-preserve SESSION TOKEN FILE [fails=ERRNO]`. Makes the session if it is not open. Replies `ns`.
+pub(crate) fn preserve(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (fails, rest) = words::option(arguments, "fails");
+    let [session, token, file] = rest[..] else {
+        bail!("luo-preserve: SESSION TOKEN FILE");
+    };
+    let fd = memfd::get(machine, file)?.as_raw_fd();
+    let session = machine.luo.session(session, CREATE_SESSION)?;
+    let mut args = FdArgs {
+        size: size_of::<FdArgs>() as u32,
+        fd,
+        token: token.parse().context("the token is a number")?,
+    };
+    let started = Instant::now();
+    let result = ioctl(session, PRESERVE_FD, &mut args);
+    take_time(machine, started);
+    errno::expect("preserve", result, fails)?;
+    Ok(())
+}
+
+/// `luo-retrieve SESSION TOKEN FILE [fails=ERRNO]`. Takes the session over if it is not open. Replies `ns`.
+pub(crate) fn retrieve(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (fails, rest) = words::option(arguments, "fails");
+    let [session, token, file] = rest[..] else {
+        bail!("luo-retrieve: SESSION TOKEN FILE");
+    };
+    let session = match machine.luo.session(session, RETRIEVE_SESSION) {
+        Ok(session) => session,
+        Err(error) => {
+            errno::expect::<()>("session", Err(error), fails)?;
+            return Ok(());
+        }
+    };
+    let mut args = FdArgs {
+        size: size_of::<FdArgs>() as u32,
+        fd: -1,
+        token: token.parse().context("the token is a number")?,
+    };
+    let started = Instant::now();
+    let result = ioctl(session, RETRIEVE_FD, &mut args);
+    take_time(machine, started);
+    if errno::expect("retrieve", result, fails)?.is_some() {
+        machine.files.insert(file.to_owned(), own(args.fd).into());
+    }
+    Ok(())
+}
+
+/// `luo-finish SESSION [fails=ERRNO]`. Replies `ns`.
+pub(crate) fn finish(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (fails, rest) = words::option(arguments, "fails");
+    let [name] = rest[..] else {
+        bail!("luo-finish: SESSION");
+    };
+    let session = machine.luo.session(name, RETRIEVE_SESSION)?;
+    let mut args = FinishArgs {
+        size: size_of::<FinishArgs>() as u32,
+        reserved: 0,
+    };
+    let started = Instant::now();
+    let result = ioctl(session, FINISH, &mut args);
+    take_time(machine, started);
+    errno::expect("finish", result, fails)?;
+    Ok(())
+}
+
+/// `luo-close SESSION`: what is preserved in it is not, any more.
+pub(crate) fn close(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name] = arguments else {
+        bail!("luo-close: SESSION");
+    };
+    let started = Instant::now();
+    let Some(session) = machine.luo.sessions.remove(name) else {
+        bail!("no session {name:?} is open");
+    };
+    drop(session);
+    take_time(machine, started);
+    Ok(())
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memfds: made with all that user space can see of one, and compared with that later.
+
+use crate::{words, Machine};
+use anyhow::{bail, ensure, Context, Result};
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
+};
+
+const PAGE_SIZE_BYTES: u64 = 4096;
+
+/// Seals by name.
+const SEALS: &[(&str, i32)] = &[
+    ("seal", libc::F_SEAL_SEAL),
+    ("shrink", libc::F_SEAL_SHRINK),
+    ("grow", libc::F_SEAL_GROW),
+    ("write", libc::F_SEAL_WRITE),
+    ("future-write", libc::F_SEAL_FUTURE_WRITE),
+    ("exec", libc::F_SEAL_EXEC),
+];
+
+/// Flags of fcntl(F_SETFL) by name.
+const FLAGS: &[(&str, i32)] = &[
+    ("append", libc::O_APPEND),
+    ("nonblock", libc::O_NONBLOCK),
+    ("noatime", libc::O_NOATIME),
+];
+
+/// What a memfd is: `SIZE SEED [every=K] [seals=a,b] [flags=a,b] [mode=OCTAL] [pos=N] [owner=UID] [access=rdonly]`.
+struct Looks {
+    size_bytes: u64,
+    seed: u64,
+    /// Each how-manieth page has contents.
+    every: u64,
+    seals: i32,
+    flags: i32,
+    mode: Option<u32>,
+    pos: u64,
+    owner: u32,
+    read_only: bool,
+}
+
+impl Looks {
+    fn parse(arguments: &[String]) -> Result<(String, Self)> {
+        let mut rest = arguments.to_vec();
+        let mut take = |name: &str| {
+            let (value, left) = words::option(&rest, name);
+            let value = value.map(str::to_owned);
+            rest = left.into_iter().map(str::to_owned).collect();
+            value
+        };
+        let every = take("every").map_or(Ok(1), |text| text.parse())?;
+        let seals = bits(SEALS, take("seals"))?;
+        let flags = bits(FLAGS, take("flags"))?;
+        let mode = take("mode")
+            .map(|text| u32::from_str_radix(&text, 8))
+            .transpose()?;
+        let pos = take("pos").map_or(Ok(0), |text| text.parse())?;
+        let owner = take("owner").map_or(Ok(0), |text| text.parse())?;
+        let read_only = take("access").is_some_and(|text| text == "rdonly");
+        let [file, size, seed] = &rest[..] else {
+            bail!("FILE SIZE SEED [every=K] [seals=..] [flags=..] [mode=..] [pos=..] [owner=..] [access=rdonly]");
+        };
+        let looks = Self {
+            size_bytes: size_bytes(size)?,
+            seed: seed.parse()?,
+            every,
+            seals,
+            flags,
+            mode,
+            pos,
+            owner,
+            read_only,
+        };
+        Ok((file.clone(), looks))
+    }
+
+    /// What page `index` holds: its last part may lie behind the end.
+    fn page(&self, index: u64, page: &mut [u64]) {
+        if index % self.every != 0 {
+            page.fill(0);
+            return;
+        }
+        let first = (self.seed << 40) ^ (index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        for (word, place) in page.iter_mut().zip(0u64..) {
+            *word = first.wrapping_add(place.wrapping_mul(0x1_0000_0001)) | 1;
+        }
+    }
+}
+
+/// `4096`, `4K`, `16M`, `1G`.
+fn size_bytes(text: &str) -> Result<u64> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: u64 = digits
+        .parse()
+        .with_context(|| format!("no size: {text:?}"))?;
+    Ok(number * unit)
+}
+
+fn bits(names: &[(&str, i32)], list: Option<String>) -> Result<i32> {
+    let mut bits = 0;
+    for name in list.iter().flat_map(|list| list.split(',')) {
+        match names.iter().find(|(known, _)| *known == name) {
+            Some((_, bit)) => bits |= bit,
+            None => bail!("{name:?} is none of {:?}", names.map_names()),
+        }
+    }
+    Ok(bits)
+}
+
+trait Names {
+    fn map_names(&self) -> Vec<&str>;
+}
+
+impl Names for [(&str, i32)] {
+    fn map_names(&self) -> Vec<&str> {
+        self.iter().map(|(name, _)| *name).collect()
+    }
+}
+
+/// The file of a name.
+pub(crate) fn get<'a>(machine: &'a Machine, file: &str) -> Result<&'a File> {
+    machine
+        .files
+        .get(file)
+        .with_context(|| format!("no file {file:?} is open"))
+}
+
+fn fcntl(file: &File, command: i32, argument: i32) -> io::Result<i32> {
+    // SAFETY: a descriptor that is open; the argument is a number.
+    let ret = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ret)
+}
+
+/// `memfd-make FILE SIZE SEED [...]`: makes one, fills it, and keeps it open.
+pub(crate) fn make(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (name, looks) = Looks::parse(arguments)?;
+    let c_name = CString::new(name.as_str())?;
+    // SAFETY: a C string; the flag is one of memfd_create(2).
+    let fd = unsafe { libc::memfd_create(c_name.as_ptr(), libc::MFD_ALLOW_SEALING) };
+    ensure!(fd >= 0, "memfd_create: {}", io::Error::last_os_error());
+    // SAFETY: made just now, and nobody else's.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    file.set_len(looks.size_bytes)?;
+    fill(&file, &looks)?;
+    // Each change of what the file is comes before the seals that would forbid it.
+    if let Some(mode) = looks.mode {
+        // SAFETY: a descriptor that is open.
+        let ret = unsafe { libc::fchmod(fd, mode) };
+        ensure!(ret == 0, "fchmod: {}", io::Error::last_os_error());
+    }
+    if looks.owner != 0 {
+        // SAFETY: a descriptor that is open.
+        let ret = unsafe { libc::fchown(fd, looks.owner, looks.owner) };
+        ensure!(ret == 0, "fchown: {}", io::Error::last_os_error());
+    }
+    if looks.seals != 0 {
+        fcntl(&file, libc::F_ADD_SEALS, looks.seals)?;
+    }
+    let file = match looks.read_only {
+        true => File::open(format!("/proc/self/fd/{fd}"))?,
+        false => file,
+    };
+    if looks.flags != 0 {
+        fcntl(&file, libc::F_SETFL, looks.flags)?;
+    }
+    seek(&file, looks.pos)?;
+    machine.files.insert(name, file);
+    Ok(())
+}
+
+fn seek(file: &File, pos: u64) -> Result<()> {
+    use std::io::{Seek as _, SeekFrom};
+    let mut file = file;
+    file.seek(SeekFrom::Start(pos))?;
+    Ok(())
+}
+
+fn fill(file: &File, looks: &Looks) -> Result<()> {
+    let mut page = vec![0u64; 512];
+    let mut bytes = Vec::with_capacity(4096);
+    for index in (0..looks.size_bytes.div_ceil(PAGE_SIZE_BYTES)).step_by(looks.every as usize) {
+        looks.page(index, &mut page);
+        bytes.clear();
+        bytes.extend(page.iter().flat_map(|word| word.to_le_bytes()));
+        let at = index * PAGE_SIZE_BYTES;
+        let len = (looks.size_bytes - at).min(PAGE_SIZE_BYTES) as usize;
+        file.write_all_at(&bytes[..len], at)?;
+    }
+    Ok(())
+}
+
+/// `memfd-check FILE SIZE SEED [...]`: everything is as `memfd-make` with the same words made it. Replies `blocks`,
+/// the units of 512 bytes that the file has.
+pub(crate) fn check(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    use std::io::Seek as _;
+    let (name, looks) = Looks::parse(arguments)?;
+    let mut file = get(machine, &name)?;
+    let found = file.metadata()?;
+    ensure!(
+        found.len() == looks.size_bytes,
+        "size is {}, not {}",
+        found.len(),
+        looks.size_bytes
+    );
+    let mode = looks.mode.unwrap_or(0o777);
+    ensure!(
+        found.mode() & 0o7777 == mode,
+        "mode is {:o}, not {mode:o}",
+        found.mode() & 0o7777
+    );
+    ensure!(
+        (found.uid(), found.gid()) == (looks.owner, looks.owner),
+        "owner is {}:{}, not {}",
+        found.uid(),
+        found.gid(),
+        looks.owner
+    );
+    let seals = fcntl(file, libc::F_GET_SEALS, 0)?;
+    ensure!(
+        seals == looks.seals,
+        "seals are {seals:#x}, not {:#x}",
+        looks.seals
+    );
+    let flags = fcntl(file, libc::F_GETFL, 0)?;
+    let known = FLAGS
+        .iter()
+        .fold(libc::O_ACCMODE, |all, (_, bit)| all | bit);
+    let access = if looks.read_only {
+        libc::O_RDONLY
+    } else {
+        libc::O_RDWR
+    };
+    ensure!(
+        flags & known == looks.flags | access,
+        "flags are {:#o}, not {:#o}",
+        flags & known,
+        looks.flags | access
+    );
+    let pos = file.stream_position()?;
+    ensure!(pos == looks.pos, "position is {pos}, not {}", looks.pos);
+    compare(file, &looks)?;
+    let blocks = found.blocks().to_string();
+    machine.reply.clear();
+    machine.reply.push(("blocks".to_owned(), blocks));
+    Ok(())
+}
+
+fn compare(file: &File, looks: &Looks) -> Result<()> {
+    let mut page = vec![0u64; 512];
+    let mut expected = Vec::with_capacity(4096);
+    let mut found = vec![0u8; 4096];
+    for index in 0..looks.size_bytes.div_ceil(PAGE_SIZE_BYTES) {
+        looks.page(index, &mut page);
+        expected.clear();
+        expected.extend(page.iter().flat_map(|word| word.to_le_bytes()));
+        let at = index * PAGE_SIZE_BYTES;
+        let len = (looks.size_bytes - at).min(PAGE_SIZE_BYTES) as usize;
+        file.read_exact_at(&mut found[..len], at)?;
+        if let Some(place) = (0..len).find(|&place| found[place] != expected[place]) {
+            bail!(
+                "byte {} is {:#x}, not {:#x}",
+                at + place as u64,
+                found[place],
+                expected[place]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `close FILE`.
+pub(crate) fn close(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name] = arguments else {
+        bail!("close: FILE");
+    };
+    match machine.files.remove(name) {
+        Some(_) => Ok(()),
+        None => bail!("no file {name:?} is open"),
+    }
+}
