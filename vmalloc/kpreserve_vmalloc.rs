@@ -29,15 +29,16 @@
 //! # Who may change what, and when
 //!
 //! An area has one owner, like a `Vec`: what writes takes `&mut self`, and there is no lock
-//! inside. Changes come in three kinds:
+//! inside. Changes come in four kinds:
 //!
 //! | change | after the framework froze |
 //! | --- | --- |
 //! | of an element | goes on, as for objects of a cache; the last completed store crosses |
+//! | of the length, by a push into the run that the last one went to | goes on, as slots of existing slabs do |
 //! | of the length, within the runs that are there | EBUSY, by one look at the gate |
 //! | of the runs (grow, shrink, discard) | EBUSY: a [`GatePass`](kpreserve_kho::GatePass) is held throughout |
 //!
-//! The second kind does not enter the gate, since nothing depends on it: an element is written
+//! The second and the third kind do not enter the gate, since nothing depends on it: an element is written
 //! before the length that includes it is published, and the length is retracted before the
 //! elements beyond it are cleared, so a length that changes while the machine is being stopped
 //! crosses whole, with either its old or its new value. The look is there to tell the caller, not

@@ -85,19 +85,25 @@ impl<T: Preservable> PVec<T> {
         self.area.raw_mut().reserve(pass, additional)
     }
 
-    /// Adds an element at the end. A store and its publication; when there is no room, a run is
-    /// added, which may sleep.
+    /// Adds an element at the end. A store and its publication, as long as there is room in a run;
+    /// when there is none, a run is added, which may sleep.
     ///
     /// # Errors
     ///
-    /// ENOMEM, the vector unchanged; EBUSY once the framework is frozen.
+    /// ENOMEM, the vector unchanged; EBUSY once the framework is frozen, but for elements for which
+    /// the run has room.
     #[inline]
     pub fn push(&mut self, value: T) -> Result {
-        self.area.raw().look()?;
-        match self.push_within_capacity(value) {
+        match self.push_into_run(value) {
             Ok(()) => Ok(()),
             Err(value) => self.push_slow(value),
         }
+    }
+
+    #[inline]
+    fn push_into_run(&mut self, value: T) -> Result<(), T> {
+        // SAFETY: elements are as large as a `T`, by the invariants of `Area`.
+        unsafe { self.area.raw_mut().append(value) }
     }
 
     /// Does what [`push`](Self::push) does, for one who has passed the gate.
@@ -117,7 +123,10 @@ impl<T: Preservable> PVec<T> {
     /// Returns the element if there is no room.
     #[inline]
     pub fn push_within_capacity(&mut self, value: T) -> Result<(), T> {
-        self.area.raw_mut().append(value)
+        match self.push_into_run(value) {
+            Err(value) if self.area.raw_mut().find_tail() => self.push_into_run(value),
+            pushed => pushed,
+        }
     }
 
     #[cold]

@@ -17,7 +17,8 @@ use kpreserve_kho::{
     GatePass,
     Machine,
     Node,
-    Run, //
+    Run,
+    SharedU64, //
 };
 
 use crate::directory::Directory;
@@ -45,19 +46,24 @@ unsafe impl Send for Start {}
 // SAFETY: as above.
 unsafe impl Sync for Start {}
 
-/// Where the next element goes, so that appending needs no lookup.
+/// Where the next element goes, so that appending needs no lookup: all it takes is here.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
-    next: *mut u8,
-    nr_left: usize,
+    /// The number of published elements.
+    len: usize,
+    /// The number at which the run that `base` is of is full; 0 if it is not known.
+    limit: usize,
+    /// Where element 0 would stand if that run went so far back; a number.
+    base: *mut u8,
+    /// The length that crosses.
+    published: &'static SharedU64,
 }
 
 impl Tail {
-    /// Not known.
-    const NONE: Tail = Tail {
-        next: core::ptr::null_mut(),
-        nr_left: 0,
-    };
+    /// Forgets the run.
+    fn forget(&mut self) {
+        self.limit = 0;
+    }
 }
 
 // SAFETY: a number, until `raw/access.rs` uses it, under the borrow rules of the area.
@@ -75,29 +81,32 @@ unsafe impl Sync for Tail {}
 ///
 /// A pointer: what there is to know of an area would take too much of a kernel stack, on which a few
 /// of them are moved about whenever something is opened.
+///
+/// # Invariants
+///
+/// - `tail.len` is at most the directory's capacity, and is what `ser.len` says, which is
+///   `tail.published`.
+/// - Bytes of elements from `tail.len` on are zero, unless the element is in `stale`.
+/// - If `tail.len` is below `tail.limit`, the elements from one to the other lie in one run, whose
+///   elements stand at `tail.base` and their number times the element size.
 pub struct RawArea {
     inner: KBox<Inner>,
+    tail: Tail,
 }
 
 /// # Invariants
 ///
 /// - `directory` lists the runs of `arena`, in their order, each with the number of elements that
 ///   it holds at `stride`, and with its memory.
-/// - `len` is at most the directory's capacity, and is what `ser.len` says.
-/// - Bytes of elements from `len` on are zero, unless the element is in `stale`.
-/// - `tail` is not known, or the place behind the last published element, with the number of
-///   elements that fit into the rest of its run.
 /// - `ser.pending` is 0 but while a change is made, or was found.
 /// - Unless `retired`, the record `ser` belongs to `arena`.
 struct Inner {
     arena: Arena,
     directory: Directory<Start>,
     stride: Stride,
-    len: usize,
     /// What was there behind the last published element when the area was opened: zero as a rule,
     /// but a cut may have left something.
     stale: Range<usize>,
-    tail: Tail,
     ser: &'static ArenaSer,
     gate: &'static Gate,
     retired: bool,
@@ -134,14 +143,19 @@ impl RawArea {
                     arena,
                     directory,
                     stride,
-                    len,
                     stale,
-                    tail: Tail::NONE,
                     ser,
                     gate,
                     retired: false,
                 });
-                let mut area = Self { inner };
+                // INVARIANT: as `read` says; the run is not known.
+                let tail = Tail {
+                    len,
+                    limit: 0,
+                    base: core::ptr::null_mut(),
+                    published: &ser.len,
+                };
+                let mut area = Self { inner, tail };
                 area.recover()?;
                 Ok(area)
             }
@@ -172,13 +186,13 @@ impl RawArea {
     /// Returns the number of published elements.
     #[inline]
     pub fn len(&self) -> usize {
-        self.inner.len
+        self.tail.len
     }
 
     /// Returns whether there are no published elements.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.inner.len == 0
+        self.tail.len == 0
     }
 
     /// Returns how many elements the runs have room for.
@@ -225,7 +239,7 @@ impl RawArea {
 
     /// Returns the runs that published elements lie in.
     pub(crate) fn published_runs(&self) -> &[Run] {
-        let last = self.inner.len.checked_sub(1);
+        let last = self.tail.len.checked_sub(1);
         let nr_runs = last
             .and_then(|last| self.inner.directory.number_of(last))
             .map_or(0, |number| number + 1);
@@ -298,7 +312,7 @@ impl core::fmt::Debug for RawArea {
         f.debug_struct("RawArea")
             .field("id", &self.id())
             .field("stride_bytes", &self.inner.stride.bytes())
-            .field("len", &self.inner.len)
+            .field("len", &self.tail.len)
             .field("capacity", &self.capacity())
             .field("nr_runs", &self.nr_runs())
             .finish()

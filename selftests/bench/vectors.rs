@@ -33,10 +33,16 @@ pub(crate) fn push(words: &mut Words<'_>, reply: &mut Reply) -> Result {
 
 #[inline(never)]
 fn hot_push(vector: &mut PVec<u64>, nr: usize) -> Result {
-    (0..nr as u64).try_for_each(|word| vector.push(word))
+    for word in 0..nr as u64 {
+        vector.push(word)?;
+    }
+    Ok(())
 }
 
 #[inline(never)]
 fn hot_peer_push(vector: &mut VVec<u64>, nr: usize) -> Result {
-    (0..nr as u64).try_for_each(|word| Ok(vector.push(word, GFP_KERNEL)?))
+    for word in 0..nr as u64 {
+        vector.push(word, GFP_KERNEL)?;
+    }
+    Ok(())
 }

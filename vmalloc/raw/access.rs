@@ -25,8 +25,7 @@ use kpreserve_kho::{
 
 use super::{
     RawArea,
-    Start,
-    Tail, //
+    Start, //
 };
 use crate::abi::{
     RedoSer,
@@ -107,7 +106,7 @@ impl RawArea {
     /// Returns a published element.
     #[inline]
     pub(crate) fn get<T: Preservable>(&self, index: usize) -> Option<&T> {
-        if index >= self.inner.len {
+        if index >= self.tail.len {
             return None;
         }
         let element = self.element(index)?;
@@ -119,7 +118,7 @@ impl RawArea {
     /// Returns a published element, to be changed.
     #[inline]
     pub(crate) fn get_mut<T: Preservable>(&mut self, index: usize) -> Option<&mut T> {
-        if index >= self.inner.len {
+        if index >= self.tail.len {
             return None;
         }
         let element = self.element(index)?;
@@ -132,7 +131,7 @@ impl RawArea {
     /// there are none.
     #[inline]
     pub(crate) fn slice<T: Preservable>(&self, from: usize, to: usize) -> Option<&[T]> {
-        let piece = self.piece::<T>(from, to.min(self.inner.len))?;
+        let piece = self.piece::<T>(from, to.min(self.tail.len))?;
         // SAFETY: the runs; `piece` lies whole in one of them. Only `&mut self` writes to it (or,
         // inside a `SharedU64`, an atomic operation), and the reference borrows `self`.
         Some(unsafe { slice::from_raw_parts(piece.start, piece.len) })
@@ -170,37 +169,39 @@ impl RawArea {
     /// # Errors
     ///
     /// Returns the element if there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// Elements are as large as a `T` ([`expect_elements`](Self::expect_elements)).
     #[inline]
-    pub(crate) fn append<T: Preservable>(&mut self, value: T) -> Result<(), T> {
-        if size_of::<T>() != self.inner.stride.bytes() {
+    pub(crate) unsafe fn append<T: Preservable>(&mut self, value: T) -> Result<(), T> {
+        let () = Whole::<T>::CHECK;
+        let tail = &mut self.tail;
+        if tail.len >= tail.limit {
             return Err(value);
         }
-        if self.inner.tail.nr_left == 0 && !self.find_tail() {
-            return Err(value);
-        }
-        let element = self.inner.tail.next.cast::<T>();
-        // SAFETY: the runs; by the invariants of `RawArea` the tail is the place behind the last
-        // published element, whole in a run. As it is not published, no reference to it exists.
+        let element = tail.base.cast::<T>().wrapping_add(tail.len);
+        // SAFETY: the runs; by the invariants of `RawArea`, and as the caller says how large it is,
+        // this is the place behind the last published element, whole in a run. As it is not
+        // published, no reference to it exists.
         unsafe { element.write(value) };
-        self.inner.tail.next = self.inner.tail.next.wrapping_add(size_of::<T>());
-        self.inner.tail.nr_left -= 1;
-        self.publish(self.inner.len + 1);
+        tail.len += 1;
+        // Releases: the element is written before the length says so.
+        tail.published.store(tail.len as u64);
         Ok(())
     }
 
     /// Makes the tail that of the run behind the last published element; returns whether there is
     /// one.
     #[cold]
-    fn find_tail(&mut self) -> bool {
-        let Some(span) = self.inner.directory.find(self.inner.len) else {
+    pub(crate) fn find_tail(&mut self) -> bool {
+        let Some(span) = self.inner.directory.find(self.tail.len) else {
             return false;
         };
-        let offset_bytes = (self.inner.len - span.first) * self.inner.stride.bytes();
+        let before_bytes = span.first * self.inner.stride.bytes();
         // INVARIANT: the rest of the run that holds the next element.
-        self.inner.tail = Tail {
-            next: place_bytes(span.payload, offset_bytes),
-            nr_left: span.end - self.inner.len,
-        };
+        self.tail.base = span.payload.0.as_ptr().wrapping_sub(before_bytes);
+        self.tail.limit = span.end;
         true
     }
 
@@ -209,7 +210,7 @@ impl RawArea {
     /// The caller retracts it: a `Preservable` has no destructor, so that two copies do no harm,
     /// but one of them might be a counter.
     pub(crate) fn read_element<T: Preservable>(&mut self, index: usize) -> Option<T> {
-        if index >= self.inner.len {
+        if index >= self.tail.len {
             return None;
         }
         let element = self.element::<T>(index)?;

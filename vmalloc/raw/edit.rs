@@ -19,8 +19,7 @@ use kpreserve_kho::{
 };
 
 use super::{
-    RawArea,
-    Tail, //
+    RawArea, //
 };
 use crate::abi::RedoSer;
 use crate::redo::{
@@ -55,11 +54,11 @@ impl RawArea {
     pub(crate) fn make_room(&mut self, pass: &GatePass<'_>, len: usize, nr: usize) -> Result<Room> {
         let capacity = self.capacity();
         let nr_record = self.nr_record();
-        let first = self.inner.len.max(len);
+        let first = self.tail.len.max(len);
         let place = first.checked_add(nr).ok_or(ENOMEM)?;
         // The record lies in one run: where it begins, or in the next.
         let end = place.checked_add(2 * nr_record - 1).ok_or(ENOMEM)?;
-        self.reserve(pass, end - self.inner.len)?;
+        self.reserve(pass, end - self.tail.len)?;
         let span = self.inner.directory.find(place).ok_or(EINVAL)?;
         // A run has a page or more, in which each record fits.
         let record = if span.end - place < nr_record {
@@ -83,23 +82,23 @@ impl RawArea {
     /// Decides on a change, for which everything has been written into the room, and does it.
     /// Costs a pass over the elements that are copied, and one over those that go.
     pub(crate) fn commit(&mut self, pass: &GatePass<'_>, room: Room, redo: Redo) {
-        let before = self.inner.len;
+        let before = self.tail.len;
         self.write_record(room.record, redo.to_ser(self.owner(), room.record));
         // Releases: the record and what it names are written before.
         self.inner.ser.pending.store(room.record as u64 + 1);
         // No element may be written over while the change is not decided on.
         smp_mb(Write);
         self.redo(redo);
-        self.clear(self.inner.len, before);
+        self.clear(self.tail.len, before);
         self.clear(room.first, room.end);
-        let spare = self.inner.len / SPARE_DIVISOR;
-        self.release_runs(pass, room.capacity.max(self.inner.len + spare));
+        let spare = self.tail.len / SPARE_DIVISOR;
+        self.release_runs(pass, room.capacity.max(self.tail.len + spare));
     }
 
     /// Does a change that has been decided on.
     fn redo(&mut self, redo: Redo) {
         self.copy_elements(redo.src, redo.dst, redo.nr);
-        self.inner.tail = Tail::NONE;
+        self.tail.forget();
         // Releases: the copy is complete before.
         self.publish(redo.len);
         // Releases, too.
@@ -120,7 +119,7 @@ impl RawArea {
         let redo = self.read_redo(place).map_err(Refusal::report)?;
         self.redo(redo);
         // INVARIANT: what the change used lies behind the elements.
-        self.inner.stale = self.inner.len..self.capacity();
+        self.inner.stale = self.tail.len..self.capacity();
         Ok(())
     }
 
@@ -139,7 +138,7 @@ impl RawArea {
         };
         let ser = self.read_record(at);
         let ser = ser.ok_or_else(|| refusal((span.end + 1).saturating_sub(self.nr_record())))?;
-        Redo::from_ser(&ser, self.owner(), at, self.inner.len, self.capacity())
+        Redo::from_ser(&ser, self.owner(), at, self.tail.len, self.capacity())
     }
 
     /// Returns how many elements a record is as large as.

@@ -17,8 +17,7 @@ use kpreserve_kho::{
 
 use super::{
     RawArea,
-    Start,
-    Tail, //
+    Start, //
 };
 use crate::directory::Directory;
 
@@ -31,7 +30,7 @@ impl RawArea {
     /// Clears what may be left behind the last published element.
     pub(crate) fn clear_unpublished(&mut self) {
         let (from, to) = (
-            self.inner.len.max(self.inner.stale.start),
+            self.tail.len.max(self.inner.stale.start),
             self.inner.stale.end,
         );
         self.clear(from, to);
@@ -84,11 +83,11 @@ impl RawArea {
 
     /// Retracts all elements without clearing them, and forgets where they are.
     fn truncate_kept(&mut self) {
-        self.inner.len = 0;
-        self.inner.tail = Tail::NONE;
+        self.tail.len = 0;
+        self.tail.forget();
         self.inner.stale = 0..0;
         self.inner.directory = Directory::new();
-        self.inner.ser.len.store(0);
+        self.tail.published.store(0);
     }
 
     /// Takes in runs of the previous kernel, being without any, and publishes `len` elements. May sleep.

@@ -13,8 +13,7 @@ use kpreserve_kho::GatePass;
 
 use super::{
     RawArea,
-    Start,
-    Tail, //
+    Start, //
 };
 
 impl RawArea {
@@ -27,7 +26,7 @@ impl RawArea {
     /// been added are given back. Who asks for more than a run at once, and for more than there
     /// is, gets it before any is taken.
     pub fn reserve(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
-        let wanted = self.inner.len.checked_add(additional).ok_or(ENOMEM)?;
+        let wanted = self.tail.len.checked_add(additional).ok_or(ENOMEM)?;
         let nr_runs = self.nr_runs();
         let missing = wanted.saturating_sub(self.capacity());
         let nr_pages = self.inner.stride.nr_pages(missing).ok_or(ENOMEM)?;
@@ -50,14 +49,14 @@ impl RawArea {
     /// Returns how many elements fit into what is left of the run behind the last element; `None` if there
     /// is no room behind it.
     pub(crate) fn nr_left_in_run(&self) -> Option<usize> {
-        let span = self.inner.directory.find(self.inner.len)?;
-        Some(span.end - self.inner.len)
+        let span = self.inner.directory.find(self.tail.len)?;
+        Some(span.end - self.tail.len)
     }
 
     /// Gives back the runs that no published element and none below `capacity_min` lies in, the
     /// last one first. May sleep. One key for each run.
     pub fn release_runs(&mut self, pass: &GatePass<'_>, capacity_min: usize) {
-        let keep = self.inner.len.max(capacity_min);
+        let keep = self.tail.len.max(capacity_min);
         while self
             .inner
             .directory
@@ -76,9 +75,9 @@ impl RawArea {
     /// ENOMEM as from [`reserve`](Self::reserve).
     pub fn extend_zeroed(&mut self, pass: &GatePass<'_>, additional: usize) -> Result {
         self.reserve(pass, additional)?;
-        let len = self.inner.len.checked_add(additional).ok_or(ENOMEM)?;
+        let len = self.tail.len.checked_add(additional).ok_or(ENOMEM)?;
         self.clear(
-            self.inner.len.max(self.inner.stale.start),
+            self.tail.len.max(self.inner.stale.start),
             len.min(self.inner.stale.end),
         );
         self.publish_many(len);
@@ -88,13 +87,13 @@ impl RawArea {
     /// Retracts the elements from `len` on, then clears them. Keeps the runs. Costs a pass over
     /// the elements that go; nothing if there are none.
     pub fn truncate(&mut self, len: usize) {
-        let before = self.inner.len;
+        let before = self.tail.len;
         if len >= before {
             return;
         }
-        self.inner.len = len;
-        self.inner.tail = Tail::NONE;
-        self.inner.ser.len.store(len as u64);
+        self.tail.len = len;
+        self.tail.forget();
+        self.tail.published.store(len as u64);
         // No byte may be cleared while it is still published.
         smp_mb(Write);
         self.clear(len, before);
@@ -102,16 +101,16 @@ impl RawArea {
 
     /// Publishes the elements below `len`, which have been written and lie within the capacity.
     pub(crate) fn publish_many(&mut self, len: usize) {
-        self.inner.tail = Tail::NONE;
+        self.tail.forget();
         self.publish(len);
     }
 
     /// The same, for one who takes care of the tail.
     #[inline]
     pub(super) fn publish(&mut self, len: usize) {
-        self.inner.len = len;
+        self.tail.len = len;
         // Releases: the elements are written before the length says so.
-        self.inner.ser.len.store(len as u64);
+        self.tail.published.store(len as u64);
     }
 
     fn add_run(&mut self, pass: &GatePass<'_>, nr_elements: usize) -> Result {
@@ -142,7 +141,7 @@ impl RawArea {
         let Some(last) = self.inner.directory.last() else {
             return;
         };
-        if last.first < self.inner.len {
+        if last.first < self.tail.len {
             return;
         }
         self.clear(
@@ -150,7 +149,7 @@ impl RawArea {
             last.end.min(self.inner.stale.end),
         );
         self.inner.stale.end = self.inner.stale.end.min(last.first);
-        self.inner.tail = Tail::NONE;
+        self.tail.forget();
         self.inner.directory.pop();
         // SAFETY: references to elements borrow the area, which is borrowed mutably here, and
         // none are left in the directory; nothing preserved names elements beyond the published
