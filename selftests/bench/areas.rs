@@ -210,11 +210,14 @@ pub(crate) fn adopt(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let init_ns = peers::init_ns();
     let (open_ns, area) = timed(open)?;
     let (look_ns, wrong) = timed(|| {
-        let (mut wrong, mut number) = (0, 0);
+        // As the peer's loop: a word, a comparison, the next page.
+        let (mut wrong, mut expected) = (0, PAGE_WORD);
         for chunk in area.chunks() {
-            for page in chunk.chunks(PAGE_WORDS) {
-                wrong |= page.first().copied().unwrap_or(0) ^ (PAGE_WORD + number);
-                number += 1;
+            let mut at = 0;
+            while let Some(word) = chunk.get(at) {
+                wrong |= word ^ expected;
+                expected += 1;
+                at += PAGE_WORDS;
             }
         }
         Ok(wrong)
