@@ -95,13 +95,17 @@ unsigned long kpreserve_nr_pages_available(void)
 }
 
 /*
- * An aligned power of two of pages of one node is one key, the same that
- * kho_preserve_folio() would add; unlike the latter, this works before the
- * folio has been put together again.
+ * An aligned power of two of pages of one node is one key, the same for a folio
+ * and for pages: what comes from the previous kernel has not been put together
+ * again yet.
  */
 int kpreserve_preserve_run(u64 phys, unsigned int order)
 {
-	return kho_preserve_pages(pfn_to_page(PHYS_PFN(phys)), 1UL << order);
+	struct page *page = pfn_to_page(PHYS_PFN(phys));
+
+	if (PageHead(page) && folio_order(page_folio(page)) == order)
+		return kho_preserve_folio(page_folio(page));
+	return kho_preserve_pages(page, 1UL << order);
 }
 
 void kpreserve_unpreserve_run(u64 phys, unsigned int order)

@@ -9,10 +9,7 @@
 use core::ptr::NonNull;
 
 use kernel::prelude::*;
-use kernel::sync::atomic::{
-    Atomic,
-    Release, //
-};
+use kpreserve_kho::ordered::store_release_u64;
 use kpreserve_kho::{
     run::Preserved,
     Effort,
@@ -251,6 +248,5 @@ unsafe fn retract(at: NonNull<RunSer>) {
 unsafe fn store_first(at: NonNull<RunSer>, value: u64) {
     const _: () = assert!(core::mem::offset_of!(RunSer, phys_order) == 0);
     // SAFETY: valid and aligned for 8 bytes, by the caller's promise.
-    let word: &Atomic<u64> = unsafe { Atomic::from_ptr(at.as_ptr().cast::<u64>()) };
-    word.store(value, Release);
+    unsafe { store_release_u64(at.as_ptr().cast(), value) };
 }
