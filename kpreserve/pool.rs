@@ -7,7 +7,11 @@
 use kernel::prelude::*;
 use kpreserve_kho::{
     run::Preserved,
-    sort::heap_sort,
+    sort::{
+        heap_sort,
+        merge_sort,
+        scratch_len, //
+    },
     LedgerSlot,
     PageRun,
     Run, //
@@ -24,7 +28,18 @@ pub(crate) struct Pool {
     returned: KVec<(u32, KVVec<Run>)>,
     open: KVec<u32>,
     refused: KVVec<u32>,
+    sorting: Option<Sorting>,
 }
+
+/// What [`Pool::sort`] works with; had before, since it must not fail.
+struct Sorting {
+    keys: KVVec<Key>,
+    scratch: KVVec<Key>,
+    sorted: KVVec<(u32, Option<Run>)>,
+}
+
+/// Owner and index of a run, and where it stands.
+type Key = (u32, u32, usize);
 
 impl Pool {
     /// Makes an empty pool with room for `nr_runs`; owners of `refused` will not open.
@@ -38,6 +53,11 @@ impl Pool {
             returned: KVec::new(),
             open: KVec::new(),
             refused,
+            sorting: Some(Sorting {
+                keys: KVVec::with_capacity(nr_runs, GFP_KERNEL)?,
+                scratch: KVVec::from_elem((0, 0, 0), scratch_len(nr_runs), GFP_KERNEL)?,
+                sorted: KVVec::with_capacity(nr_runs, GFP_KERNEL)?,
+            }),
         })
     }
 
@@ -66,9 +86,26 @@ impl Pool {
     /// Ends the adding.
     pub(crate) fn sort(&mut self) {
         heap_sort(&mut self.refused, |a, b| a < b);
-        let key =
-            |(owner, run): &(u32, Option<Run>)| (*owner, run.as_ref().map_or(0, |run| run.index));
-        heap_sort(&mut self.inherited, |a, b| key(a) < key(b));
+        let Some(Sorting {
+            mut keys,
+            mut scratch,
+            mut sorted,
+        }) = self.sorting.take()
+        else {
+            return;
+        };
+        // There is room in both, by `with_capacity`.
+        for (place, (owner, run)) in self.inherited.iter().enumerate() {
+            let index = run.as_ref().map_or(0, |run| run.index);
+            let _ = keys.push_within_capacity((*owner, index, place));
+        }
+        merge_sort(&mut keys, &mut scratch, |a, b| (a.0, a.1) < (b.0, b.1));
+        for &(owner, _, place) in keys.iter() {
+            if let Some((_, run)) = self.inherited.get_mut(place) {
+                let _ = sorted.push_within_capacity((owner, run.take()));
+            }
+        }
+        self.inherited = sorted;
     }
 
     /// Returns how many inherited runs are in waiting, and their pages.

@@ -6,7 +6,11 @@ use kernel::prelude::*;
 use kpreserve_kho::{
     refusal::Relation,
     run::Incoming,
-    sort::heap_sort,
+    sort::{
+        heap_sort,
+        merge_sort,
+        scratch_len, //
+    },
     validate::{
         expect,
         expect_equal, //
@@ -311,9 +315,8 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
     for (i, (run, _)) in survey.runs.iter().enumerate() {
         order.push(Extent::new(run, i), GFP_KERNEL)?;
     }
-    heap_sort(&mut order, |a, b| {
-        (a.start, a.position) < (b.start, b.position)
-    });
+    let mut scratch = KVVec::from_elem(Extent::NONE, scratch_len(order.len()), GFP_KERNEL)?;
+    merge_sort(&mut order, &mut scratch, |a, b| a.start < b.start);
 
     let mut out: KVVec<(usize, Refusal)> = KVVec::new();
     // Of the runs so far, the one that reaches furthest.
@@ -401,6 +404,12 @@ struct Extent {
 }
 
 impl Extent {
+    const NONE: Self = Self {
+        start: 0,
+        end: 0,
+        position: 0,
+    };
+
     fn new(run: &PageRun<Incoming>, position: usize) -> Self {
         let start = run.phys().get();
         Self {
