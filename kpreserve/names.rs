@@ -163,10 +163,11 @@ impl Names {
         let nr_free = free_arenas.len();
         free_arenas.reserve(arenas.len() - nr_free, GFP_KERNEL)?;
         let (active, idle) = buckets_ids(framework);
-        let ((entries, strings), (idle_entries, _)) = entries_ids(framework);
+        let ((entries, strings), idle_ids) = entries_ids(framework);
         let entries = own::<EntrySer>(framework, &arenas, entries)?;
         // Entries never go, and a copy is in use only once it is whole.
-        let nr_idle = own::<EntrySer>(framework, &arenas, idle_entries)?.len() as u64;
+        let idle_entries = own::<EntrySer>(framework, &arenas, idle_ids.0)?;
+        let nr_idle = idle_entries.len() as u64;
         expect(
             "RootSer",
             "active_entries",
@@ -187,7 +188,8 @@ impl Names {
         // A table that was cut while it was rebuilt, or not given back any more; and not before the
         // one in use was found to be one.
         own::<SharedU64>(framework, &arenas, idle)?.truncate_with(&pass, 0);
-        empty_idle(framework, &arenas, &pass)?;
+        give_back(idle_entries, &pass)?;
+        give_back(own::<u8>(framework, &arenas, idle_ids.1)?, &pass)?;
         Ok(Self {
             framework,
             arenas,
@@ -407,8 +409,15 @@ fn empty_idle(
     pass: &GatePass<'_>,
 ) -> Result {
     let (_, (entries, strings)) = entries_ids(framework);
-    own::<EntrySer>(framework, arenas, entries)?.resize_with(pass, 0)?;
-    own::<u8>(framework, arenas, strings)?.resize_with(pass, 0)
+    give_back(own::<EntrySer>(framework, arenas, entries)?, pass)?;
+    give_back(own::<u8>(framework, arenas, strings)?, pass)
+}
+
+fn give_back<T: Preservable>(mut idle: PVec<T>, pass: &GatePass<'_>) -> Result {
+    if idle.nr_runs() == 0 {
+        return Ok(());
+    }
+    idle.resize_with(pass, 0)
 }
 
 /// Fills the arena table up to the first arena of a user, going on where a cut may have left it.
