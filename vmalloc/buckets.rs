@@ -102,6 +102,24 @@ pub struct Hit<R> {
     pub what: R,
 }
 
+/// Where an entry is, or may go to.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<R> {
+    /// There it is.
+    Taken(Hit<R>),
+    /// It is not there. The bucket for it, `None` if there is none left.
+    Vacant(Option<usize>),
+}
+
+/// What was met on the way from the bucket that a hash names.
+struct Walk<R> {
+    /// The entry; or the last one that might have been it.
+    hit: Result<Option<Hit<R>>, Refusal>,
+    /// The first vacant bucket.
+    vacant: Option<usize>,
+    nr_tombstones: usize,
+}
+
 impl Buckets {
     /// Makes an index of a vector that was opened, with as many entries as there are elsewhere. If
     /// both are empty the index is new, and is given its first buckets.
@@ -160,21 +178,68 @@ impl Buckets {
         &self,
         hash: u64,
         nr_entries: usize,
-        mut is_it: impl FnMut(u32) -> Result<Option<R>, Refusal>,
+        is_it: impl FnMut(u32) -> Result<Option<R>, Refusal>,
     ) -> Result<Option<Hit<R>>, Refusal> {
-        let mut refused = None;
+        self.walk(hash, nr_entries, is_it).hit
+    }
+
+    /// Does in one walk what [`find`](Self::find), and, if there is no such entry, [`vacant`](Self::vacant)
+    /// do.
+    ///
+    /// # Errors
+    ///
+    /// As from [`find`](Self::find).
+    pub fn find_or_vacant<R>(
+        &mut self,
+        hash: u64,
+        nr_entries: usize,
+        is_it: impl FnMut(u32) -> Result<Option<R>, Refusal>,
+    ) -> Result<Place<R>, Refusal> {
+        let walk = self.walk(hash, nr_entries, is_it);
+        self.is_littered |= walk.nr_tombstones > NR_TOMBSTONES_MAX;
+        Ok(match walk.hit? {
+            Some(hit) => Place::Taken(hit),
+            None => Place::Vacant(walk.vacant),
+        })
+    }
+
+    /// Returns the bucket that an entry of that hash is to go to, and which stays vacant until
+    /// [`set`](Self::set); `None` if there is none left. Cost as of [`find`](Self::find).
+    pub fn vacant(&mut self, hash: u64) -> Option<usize> {
+        let walk = self.walk(hash, usize::MAX, |_| Ok(None::<()>));
+        self.is_littered |= walk.nr_tombstones > NR_TOMBSTONES_MAX;
+        walk.vacant
+    }
+
+    /// Walks from bucket to bucket until an entry is found, or an empty bucket.
+    #[inline]
+    fn walk<R>(
+        &self,
+        hash: u64,
+        nr_entries: usize,
+        mut is_it: impl FnMut(u32) -> Result<Option<R>, Refusal>,
+    ) -> Walk<R> {
+        let mut walk = Walk {
+            hit: Ok(None),
+            vacant: None,
+            nr_tombstones: 0,
+        };
         for bucket in probe(tag(hash), self.words.len()) {
             let word = self.word(bucket);
+            if word.is_vacant() {
+                walk.vacant = walk.vacant.or(Some(bucket));
+            }
             if word == Word::EMPTY {
                 break;
             }
             if word == Word::TOMBSTONE {
+                walk.nr_tombstones += 1;
                 continue;
             }
             let index = match self.index(bucket, word, nr_entries) {
                 Ok(index) => index,
                 Err(refusal) => {
-                    refused = Some(refusal);
+                    walk.hit = Err(refusal);
                     continue;
                 }
             };
@@ -183,37 +248,18 @@ impl Buckets {
             }
             match is_it(index) {
                 Ok(Some(what)) => {
-                    return Ok(Some(Hit {
+                    walk.hit = Ok(Some(Hit {
                         bucket,
                         index,
                         what,
-                    }))
+                    }));
+                    break;
                 }
                 Ok(None) => {}
-                Err(refusal) => refused = Some(refusal),
+                Err(refusal) => walk.hit = Err(refusal),
             }
         }
-        refused.map_or(Ok(None), Err)
-    }
-
-    /// Returns the bucket that an entry of that hash is to go to, and which stays vacant until
-    /// [`set`](Self::set); `None` if there is none left. Cost as of [`find`](Self::find).
-    pub fn vacant(&mut self, hash: u64) -> Option<usize> {
-        let mut first = None;
-        let mut nr_tombstones = 0;
-        for bucket in probe(tag(hash), self.words.len()) {
-            let word = self.word(bucket);
-            if word.is_vacant() {
-                first = first.or(Some(bucket));
-            }
-            match word {
-                Word::EMPTY => break,
-                Word::TOMBSTONE => nr_tombstones += 1,
-                _ => {}
-            }
-        }
-        self.is_littered |= nr_tombstones > NR_TOMBSTONES_MAX;
-        first
+        walk
     }
 
     /// Lets a bucket refer to an entry, which is whole: one store, which publishes it. The bucket

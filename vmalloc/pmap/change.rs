@@ -21,7 +21,10 @@ use kernel::sync::barrier::{
 
 use super::open::S;
 use super::*;
-use crate::buckets::NR_BUCKETS_MIN;
+use crate::buckets::{
+    Place,
+    NR_BUCKETS_MIN, //
+};
 
 /// Places of the stack that a change may take.
 const NR_FREE_ROOM: usize = 2;
@@ -30,7 +33,8 @@ const NR_FREE_ROOM: usize = 2;
 const NR_DAMAGED_MAX: usize = 16;
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
-    /// Gives a value to a key; returns whether it had one, which is replaced. May sleep.
+    /// Gives a value to a key; returns whether it had one, which is replaced. May sleep; at once if there is
+    /// room.
     ///
     /// Cost: O(1) amortised; when the table is half full, it is rebuilt without touching keys or values.
     ///
@@ -39,6 +43,10 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// ENOMEM, EBUSY once the framework is frozen, EINVAL if what the previous kernel left is damaged on the
     /// way to the key (logged): the map is as it was.
     pub fn insert(&mut self, key: K, value: V) -> Result<bool> {
+        if self.has_room() {
+            self.head.raw().look()?;
+            return self.put(None, key, value);
+        }
         let pass = self.head.raw().enter()?;
         self.insert_with(&pass, key, value)
     }
@@ -49,50 +57,87 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     ///
     /// ENOMEM, EINVAL, as from [`insert`](Self::insert).
     pub fn insert_with(&mut self, pass: &GatePass<'_>, key: K, value: V) -> Result<bool> {
+        self.put(Some(pass), key, value)
+    }
+
+    /// Returns whether a key more needs no run and no other table.
+    fn has_room(&self) -> bool {
+        // As many as that were never in the table, if some are free: this may say no without need.
+        let nr = self.keys.len();
+        nr < self.keys.capacity()
+            && nr < self.values.capacity()
+            && self.has_room_to_free()
+            && !self.buckets.is_crowded(nr)
+    }
+
+    /// Returns whether the stack of free indices needs no run for a change.
+    fn has_room_to_free(&self) -> bool {
+        self.free.capacity() - self.free.len() >= NR_FREE_ROOM
+    }
+
+    /// Inserts; without a pass, into the room that there is.
+    fn put(&mut self, pass: Option<&GatePass<'_>>, key: K, value: V) -> Result<bool> {
         let hash = self.hash(&key);
-        let old = self.find(&key).map_err(Refusal::report)?;
-        if old.is_none() {
-            self.make_buckets(pass)?;
+        let keys = &self.keys;
+        let place = self.buckets.find_or_vacant(hash, keys.len(), |index| {
+            let found = keys.get(index as usize);
+            Ok(found
+                .is_some_and(|found| bytes(found) == bytes(&key))
+                .then_some(()))
+        });
+        let place = place.map_err(Refusal::report)?;
+        if let Some(pass) = pass {
+            self.free.reserve_with(pass, NR_FREE_ROOM)?;
         }
-        self.free.reserve_with(pass, NR_FREE_ROOM)?;
-        let new = self.free_index(pass)?;
-        let bucket = match &old {
-            Some(hit) => hit.bucket,
-            None => self.buckets.vacant(hash).ok_or(ENOMEM)?,
+        let (old, bucket) = match place {
+            Place::Taken(hit) => (Some(hit.index), hit.bucket),
+            Place::Vacant(bucket) => {
+                let is_rebuilt = pass.map_or(Ok(false), |pass| self.make_buckets(pass))?;
+                let bucket = if is_rebuilt {
+                    self.buckets.vacant(hash)
+                } else {
+                    bucket
+                };
+                (None, bucket.ok_or(ENOMEM)?)
+            }
         };
-        *self.values.get_mut(new as usize).ok_or(EINVAL)? = value;
-        *self.keys.get_mut(new as usize).ok_or(EINVAL)? = key;
-        if let Some(hit) = &old {
-            self.push_free(hit.index)?;
+        let new = self.place_free(pass, key, value)?;
+        if let Some(old) = old {
+            self.push_free(old)?;
         }
         // Key and value are whole, and the stack is ready: this decides.
         if let Err(error) = self.buckets.set(bucket, hash, new) {
             if old.is_some() {
-                self.free.truncate_with(pass, self.free.len() - 1);
+                self.pop_free();
             }
             self.wipe(new);
             return Err(error);
         }
-        if let Some(hit) = old {
+        if let Some(old) = old {
             let place = self.free.len().saturating_sub(2);
             if let Some(free) = self.free.get(place) {
-                free.store(hit.index.into());
+                free.store(old.into());
             }
-            self.free.truncate_with(pass, place + 1);
-            self.wipe(hit.index);
+            self.free.raw_mut().truncate(place + 1);
+            self.wipe(old);
             return Ok(true);
         }
-        self.free.truncate_with(pass, self.free.len() - 1);
+        self.pop_free();
         Ok(false)
     }
 
-    /// Takes a key away and returns its value, `None` if it is not there. May sleep.
+    /// Takes a key away and returns its value, `None` if it is not there. May sleep; at once if there is room
+    /// for what is free.
     ///
     /// # Errors
     ///
     /// ENOMEM, EBUSY once the framework is frozen, EINVAL if what the previous kernel left is damaged on the
     /// way to the key (logged): the map is as it was.
     pub fn remove(&mut self, key: &K) -> Result<Option<V>> {
+        if self.has_room_to_free() {
+            self.head.raw().look()?;
+            return self.take(None, key);
+        }
         let pass = self.head.raw().enter()?;
         self.remove_with(&pass, key)
     }
@@ -103,10 +148,17 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     ///
     /// ENOMEM, EINVAL, as from [`remove`](Self::remove).
     pub fn remove_with(&mut self, pass: &GatePass<'_>, key: &K) -> Result<Option<V>> {
+        self.take(Some(pass), key)
+    }
+
+    /// Removes; without a pass, if the stack has room.
+    fn take(&mut self, pass: Option<&GatePass<'_>>, key: &K) -> Result<Option<V>> {
         let Some(hit) = self.find(key).map_err(Refusal::report)? else {
             return Ok(None);
         };
-        self.free.reserve_with(pass, NR_FREE_ROOM)?;
+        if let Some(pass) = pass {
+            self.free.reserve_with(pass, NR_FREE_ROOM)?;
+        }
         let value = self.values.raw_mut().read_element::<V>(hit.index as usize);
         self.push_free(hit.index)?;
         self.buckets.clear(hit.bucket);
@@ -163,13 +215,14 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(())
     }
 
-    /// Takes a table that is large enough into use, if this one is not.
-    fn make_buckets(&mut self, pass: &GatePass<'_>) -> Result {
+    /// Takes a table that is large enough into use, if this one is not; returns whether it did.
+    fn make_buckets(&mut self, pass: &GatePass<'_>) -> Result<bool> {
         let nr_keys = self.len();
-        if self.buckets.is_crowded(nr_keys) {
-            self.rebuild(pass, nr_keys)?;
+        if !self.buckets.is_crowded(nr_keys) {
+            return Ok(false);
         }
-        Ok(())
+        self.rebuild(pass, nr_keys)?;
+        Ok(true)
     }
 
     fn rebuild(&mut self, pass: &GatePass<'_>, nr_keys: usize) -> Result {
@@ -191,8 +244,9 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(())
     }
 
-    /// Returns a free index, which stays on top of the stack; there is an element at it.
-    fn free_index(&mut self, pass: &GatePass<'_>) -> Result<u32> {
+    /// Writes key and value to a free index, which stays on top of the stack, and returns it. Without a
+    /// pass, in the room that there is.
+    fn place_free(&mut self, pass: Option<&GatePass<'_>>, key: K, value: V) -> Result<u32> {
         let nr = self.keys.len();
         // What the previous kernel left may name what is in use.
         for _ in 0..NR_DAMAGED_MAX {
@@ -204,26 +258,49 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
                 break;
             };
             refusal.report();
-            self.free.truncate_with(pass, self.free.len() - 1);
+            self.pop_free();
         }
-        if self.free.is_empty() {
-            self.push_free(u32::try_from(nr).map_err(|_| ENOMEM)?)?;
+        let index = match self.top() {
+            Some(top) => top,
+            None => {
+                self.push_free(u32::try_from(nr).map_err(|_| ENOMEM)?)?;
+                nr as u64
+            }
+        };
+        if index != nr as u64 {
+            self.check_free(index).map_err(Refusal::report)?;
+            *self.values.get_mut(index as usize).ok_or(EINVAL)? = value;
+            *self.keys.get_mut(index as usize).ok_or(EINVAL)? = key;
+            return Ok(index as u32);
         }
-        let top = self.top().ok_or(EINVAL)?;
-        if top == nr as u64 {
-            // The values first: there are as many as keys, or one more.
-            let missing = (nr + 1).saturating_sub(self.values.len());
-            self.values.extend_zeroed_with(pass, missing)?;
-            self.keys.extend_zeroed_with(pass, 1)?;
+        let last = u32::try_from(nr).map_err(|_| ENOMEM)?;
+        if let Some(pass) = pass {
+            self.values
+                .reserve_with(pass, (nr + 1).saturating_sub(self.values.len()))?;
+            self.keys.reserve_with(pass, 1)?;
         }
-        self.check_free(top).map_err(Refusal::report)?;
-        Ok(top as u32)
+        // The values first: there are as many as keys, or one more.
+        match self.values.get_mut(nr) {
+            Some(place) => *place = value,
+            None => self
+                .values
+                .push_within_capacity(value)
+                .map_err(|_| ENOMEM)?,
+        }
+        self.keys.push_within_capacity(key).map_err(|_| ENOMEM)?;
+        Ok(last)
     }
 
     /// Puts an index on the stack, which has room.
     fn push_free(&mut self, index: u32) -> Result {
         let place = SharedU64::new(index.into());
         self.free.push_within_capacity(place).map_err(|_| ENOMEM)
+    }
+
+    /// Takes the topmost index off the stack.
+    fn pop_free(&mut self) {
+        let len = self.free.len();
+        self.free.raw_mut().truncate(len.saturating_sub(1));
     }
 
     /// Clears what is free, after everything that was stored before.
