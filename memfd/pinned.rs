@@ -14,8 +14,10 @@ use crate::abi::FolioRunSer;
 /// Large folios of the page cache are at most as large as a huge page.
 const BLOCK_ORDER_MAX: u32 = 9;
 
-/// Smaller blocks are left pages: a large folio costs more than a page.
-const BLOCK_ORDER_MIN: u32 = 2;
+/// Smaller blocks are left pages. Each block is a key, which costs 208 instructions to preserve and
+/// some 1700 of the next boot, while pages are cut into the largest blocks that their place in memory
+/// allows; a large folio saves some 600 instructions a page when the file is retrieved.
+const BLOCK_ORDER_MIN: u32 = 5;
 
 /// Folios of one order and one node, side by side in memory and in the file. As in helpers.h.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -60,29 +62,19 @@ impl PinnedRun {
             return Some(self.part(self.order, self.nr_pages));
         }
         // As far as the places in memory and in the file agree.
-        let common = (self.pfn ^ u64::from(self.index)).trailing_zeros();
-        let common = common.min(BLOCK_ORDER_MAX);
-        if common < BLOCK_ORDER_MIN {
+        let order = (self.pfn ^ u64::from(self.index)).trailing_zeros();
+        let order = order.min(BLOCK_ORDER_MAX);
+        let size = 1u32 << order;
+        let behind = size - (self.pfn % u64::from(size)) as u32;
+        let before = if behind == size { 0 } else { behind };
+        if order < BLOCK_ORDER_MIN || self.nr_pages < before.saturating_add(size) {
             return Some(self.part(0, self.nr_pages));
         }
-        let order = self.pfn.trailing_zeros().min(common);
-        let size = self.nr_pages.ilog2();
-        if order < BLOCK_ORDER_MIN {
-            // Pages, up to where a block may begin.
-            let behind = (1 << BLOCK_ORDER_MIN) - (self.pfn % (1 << BLOCK_ORDER_MIN)) as u32;
-            return Some(self.part(0, behind.min(self.nr_pages)));
+        if before > 0 {
+            return Some(self.part(0, before));
         }
-        if size < BLOCK_ORDER_MIN {
-            return Some(self.part(0, self.nr_pages));
-        }
-        let order = order.min(size);
-        // As many as there are before a larger one could begin; the largest go on to the end.
-        let whole = self.nr_pages >> order << order;
-        if order == common {
-            return Some(self.part(order, whole));
-        }
-        let behind = (2u64 << order) - (self.pfn % (2u64 << order));
-        Some(self.part(order, (behind as u32).min(whole)))
+        // Whole blocks; what is left over is pages again.
+        Some(self.part(order, self.nr_pages >> order << order))
     }
 
     /// Leaves the first pages away.
@@ -95,5 +87,83 @@ impl PinnedRun {
 
     fn part(&self, order: u32, nr_pages: u32) -> FolioRunSer {
         FolioRunSer::new(self.pfn, order, self.index, nr_pages)
+    }
+}
+
+#[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_KPRESERVE_KUNIT_TEST,
+    kernel::macros::kunit_tests(kpreserve_memfd_pinned)
+)]
+mod tests {
+    use super::*;
+
+    fn run(pfn: u64, index: u32, nr_pages: u32, order: u32) -> PinnedRun {
+        PinnedRun {
+            pfn,
+            index,
+            nr_pages,
+            order,
+            nid: 0,
+        }
+    }
+
+    /// Checks that the parts are the run, in order, and valid; returns their orders and lengths.
+    fn parts(mut run: PinnedRun) -> ([(u32, u32); 4], usize) {
+        let (mut parts, mut nr) = ([(0, 0); 4], 0);
+        let end = u64::from(run.index) + u64::from(run.nr_pages);
+        let mut from = u64::from(run.index);
+        while let Some(part) = run.first_part() {
+            assert_eq!((part.pfn(), u64::from(part.index)), (run.pfn, from));
+            from = part.validate(from, end).unwrap_or(u64::MAX);
+            parts[nr] = (part.order(), part.nr_pages);
+            nr += 1;
+            run.advance(part.nr_pages);
+        }
+        assert_eq!(from, end);
+        (parts, nr)
+    }
+
+    #[test]
+    fn few_pages_are_one_part() {
+        assert_eq!(parts(run(1024, 0, 1, 0)).1, 1);
+        assert_eq!(parts(run(1024, 0, 31, 0)).1, 1);
+        // Whole blocks, but too small ones.
+        assert_eq!(
+            parts(run(1024 + 16, 0, 4096, 0)),
+            ([(0, 4096), (0, 0), (0, 0), (0, 0)], 1)
+        );
+        // A block, but not whole.
+        assert_eq!(parts(run(1024 + 1, 1, 62, 0)).1, 1);
+    }
+
+    #[test]
+    fn blocks_are_as_large_as_both_places_allow() {
+        assert_eq!(parts(run(1024, 0, 4096, 0)).0[0], (9, 4096));
+        assert_eq!(parts(run(1024 + 32, 0, 64, 0)).0[0], (5, 64));
+        let (found, nr) = parts(run(1024 + 510, 510, 2 + 1024 + 7, 0));
+        assert_eq!((found, nr), ([(0, 2), (9, 1024), (0, 7), (0, 0)], 3));
+    }
+
+    #[test]
+    fn large_folios_stay() {
+        assert_eq!(
+            parts(run(1024 + 16, 16, 48, 4)),
+            ([(4, 48), (0, 0), (0, 0), (0, 0)], 1)
+        );
+    }
+
+    #[test]
+    fn runs_join_what_continues_them() {
+        let mut first = run(100, 7, 3, 0);
+        assert!(!first.join(&run(104, 10, 1, 0)));
+        assert!(!first.join(&run(103, 11, 1, 0)));
+        assert!(!first.join(&run(103, 10, 2, 1)));
+        assert!(!first.join(&PinnedRun {
+            nid: 1,
+            ..run(103, 10, 1, 0)
+        }));
+        assert!(first.join(&run(103, 10, 1, 0)));
+        assert_eq!(first, run(100, 7, 4, 0));
     }
 }

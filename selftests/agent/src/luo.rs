@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 const DEVICE: &str = "/dev/liveupdate";
@@ -97,37 +97,57 @@ impl Luo {
     }
 }
 
-fn take_time(machine: &mut Machine, started: Instant) {
+fn take_time(machine: &mut Machine, elapsed: Duration) {
     machine.reply.clear();
-    let ns = started.elapsed().as_nanos().to_string();
+    let ns = elapsed.as_nanos().to_string();
     machine.reply.push(("ns".to_owned(), ns));
 }
 
-/// `luo-preserve SESSION TOKEN FILE [fails=ERRNO]`. Makes the session if it is not open. Replies `ns`.
+/// The files and tokens of a step with `count=N`: FILE.0 with TOKEN, FILE.1 with the next one; without it, FILE with
+/// TOKEN alone.
+fn several(count: Option<&str>, token: &str, file: &str) -> Result<Vec<(u64, String)>> {
+    let token: u64 = token.parse().context("the token is a number")?;
+    let Some(count) = count else {
+        return Ok(vec![(token, file.to_owned())]);
+    };
+    let count: u64 = count.parse().context("count=NUMBER")?;
+    Ok((0..count)
+        .map(|i| (token + i, format!("{file}.{i}")))
+        .collect())
+}
+
+/// `luo-preserve SESSION TOKEN FILE [count=N] [fails=ERRNO]`. Makes the session if it is not open. Replies `ns`.
 pub(crate) fn preserve(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (fails, rest) = words::option(arguments, "fails");
+    let (count, rest) = words::option(arguments, "count");
+    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
+    let (fails, rest) = words::option(&rest, "fails");
     let [session, token, file] = rest[..] else {
-        bail!("luo-preserve: SESSION TOKEN FILE");
+        bail!("luo-preserve: SESSION TOKEN FILE [count=N]");
     };
-    let fd = memfd::get(machine, file)?.as_raw_fd();
     let session = machine.luo.session(session, CREATE_SESSION)?;
-    let mut args = FdArgs {
-        size: size_of::<FdArgs>() as u32,
-        fd,
-        token: token.parse().context("the token is a number")?,
-    };
-    let started = Instant::now();
-    let result = ioctl(session, PRESERVE_FD, &mut args);
-    take_time(machine, started);
-    errno::expect("preserve", result, fails)?;
+    let mut elapsed = Duration::ZERO;
+    for (token, file) in several(count, token, file)? {
+        let mut args = FdArgs {
+            size: size_of::<FdArgs>() as u32,
+            fd: memfd::get(machine, &file)?.as_raw_fd(),
+            token,
+        };
+        let started = Instant::now();
+        let result = ioctl(session, PRESERVE_FD, &mut args);
+        elapsed += started.elapsed();
+        errno::expect("preserve", result, fails)?;
+    }
+    take_time(machine, elapsed);
     Ok(())
 }
 
-/// `luo-retrieve SESSION TOKEN FILE [fails=ERRNO]`. Takes the session over if it is not open. Replies `ns`.
+/// `luo-retrieve SESSION TOKEN FILE [count=N] [fails=ERRNO]`. Takes the session over if it is not open. Replies `ns`.
 pub(crate) fn retrieve(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (fails, rest) = words::option(arguments, "fails");
+    let (count, rest) = words::option(arguments, "count");
+    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
+    let (fails, rest) = words::option(&rest, "fails");
     let [session, token, file] = rest[..] else {
-        bail!("luo-retrieve: SESSION TOKEN FILE");
+        bail!("luo-retrieve: SESSION TOKEN FILE [count=N]");
     };
     let session = match machine.luo.session(session, RETRIEVE_SESSION) {
         Ok(session) => session,
@@ -136,17 +156,21 @@ pub(crate) fn retrieve(machine: &mut Machine, arguments: &[String]) -> Result<()
             return Ok(());
         }
     };
-    let mut args = FdArgs {
-        size: size_of::<FdArgs>() as u32,
-        fd: -1,
-        token: token.parse().context("the token is a number")?,
-    };
-    let started = Instant::now();
-    let result = ioctl(session, RETRIEVE_FD, &mut args);
-    take_time(machine, started);
-    if errno::expect("retrieve", result, fails)?.is_some() {
-        machine.files.insert(file.to_owned(), own(args.fd).into());
+    let mut elapsed = Duration::ZERO;
+    for (token, file) in several(count, token, file)? {
+        let mut args = FdArgs {
+            size: size_of::<FdArgs>() as u32,
+            fd: -1,
+            token,
+        };
+        let started = Instant::now();
+        let result = ioctl(session, RETRIEVE_FD, &mut args);
+        elapsed += started.elapsed();
+        if errno::expect("retrieve", result, fails)?.is_some() {
+            machine.files.insert(file, own(args.fd).into());
+        }
     }
+    take_time(machine, elapsed);
     Ok(())
 }
 
@@ -163,7 +187,7 @@ pub(crate) fn finish(machine: &mut Machine, arguments: &[String]) -> Result<()> 
     };
     let started = Instant::now();
     let result = ioctl(session, FINISH, &mut args);
-    take_time(machine, started);
+    take_time(machine, started.elapsed());
     errno::expect("finish", result, fails)?;
     Ok(())
 }
@@ -178,6 +202,6 @@ pub(crate) fn close(machine: &mut Machine, arguments: &[String]) -> Result<()> {
         bail!("no session {name:?} is open");
     };
     drop(session);
-    take_time(machine, started);
+    take_time(machine, started.elapsed());
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! generation. It runs them one by one, reports each as one line of KTAP, and kexecs or powers off when a
 //! step says so. It keeps no state: what reaches the next generation, kpreserve carried.
 
+mod bench;
 mod device;
 mod errno;
 mod figures;
@@ -32,6 +33,8 @@ pub(crate) struct Machine {
     /// `key=value` pairs of the last command's reply.
     pub(crate) reply: Vec<(String, String)>,
     pub(crate) luo: luo::Luo,
+    /// Figures that `keep` has kept, by name.
+    pub(crate) kept: BTreeMap<String, u64>,
     /// Files that steps keep open, by name.
     pub(crate) files: BTreeMap<String, File>,
 }
@@ -45,6 +48,7 @@ fn main() {
             report,
             reply: Vec::new(),
             luo: luo::Luo::default(),
+            kept: BTreeMap::new(),
             files: BTreeMap::new(),
         };
         run(&mut machine);

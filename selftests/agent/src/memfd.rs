@@ -147,9 +147,19 @@ fn fcntl(file: &File, command: i32, argument: i32) -> io::Result<i32> {
     Ok(ret)
 }
 
-/// `memfd-make FILE SIZE SEED [...]`: makes one, fills it, and keeps it open.
+/// `memfd-make FILE SIZE SEED [...] [count=N]`: makes one, fills it, and keeps it open; or FILE.0, FILE.1 and so on.
 pub(crate) fn make(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (name, looks) = Looks::parse(arguments)?;
+    let (count, rest) = words::option(arguments, "count");
+    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
+    let (name, looks) = Looks::parse(&rest)?;
+    let Some(count) = count else {
+        return make_one(machine, name, &looks);
+    };
+    (0..count.parse::<u64>().context("count=NUMBER")?)
+        .try_for_each(|i| make_one(machine, format!("{name}.{i}"), &looks))
+}
+
+fn make_one(machine: &mut Machine, name: String, looks: &Looks) -> Result<()> {
     let c_name = CString::new(name.as_str())?;
     // SAFETY: a C string; the flag is one of memfd_create(2).
     let fd = unsafe { libc::memfd_create(c_name.as_ptr(), libc::MFD_ALLOW_SEALING) };
@@ -157,7 +167,7 @@ pub(crate) fn make(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     // SAFETY: made just now, and nobody else's.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     file.set_len(looks.size_bytes)?;
-    fill(&file, &looks)?;
+    fill(&file, looks)?;
     // Each change of what the file is comes before the seals that would forbid it.
     if let Some(mode) = looks.mode {
         // SAFETY: a descriptor that is open.

@@ -2,7 +2,7 @@
 
 //! The words that a step can start with.
 
-use crate::{device, figures, file, klog, kv, luo, memfd, module, power, Machine};
+use crate::{bench, device, figures, file, klog, kv, luo, memfd, module, power, Machine};
 use anyhow::{bail, Result};
 
 /// Runs a step; an error is the reason on its `not ok` line.
@@ -51,6 +51,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("luo-finish", luo::finish),
     // luo-close SESSION: gives up what is preserved in it
     ("luo-close", luo::close),
+    // keep NAME: the last reply's ns, for bench-row ROW N OURS PEER PEER_NAME, which reports two that were kept
+    ("keep", bench::keep),
+    ("bench-row", bench::row),
     // figures ROW KEY[=NAME] ...: figures of the last reply go into the demo's table
     ("figures", figures::figures),
     // adopt ROW: insmod kpreserve, timed
