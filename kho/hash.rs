@@ -25,6 +25,7 @@ pub const fn fnv1a_u64(seed: u64, value: u64) -> u64 {
 
 /// Mixes words into a checksum: each word is xored in and stirred with the finaliser of splitmix64
 /// (Steele, Lea, Flood, OOPSLA 2014).
+#[inline]
 pub const fn mix(words: &[u64]) -> u64 {
     let mut hash = 0x9e37_79b9_7f4a_7c15;
     let mut i = 0;

@@ -44,26 +44,31 @@ impl Word {
         Some(Self((u64::from(tag(hash)) << 32) | u64::from(number)))
     }
 
+    #[inline]
     fn tag(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
+    #[inline]
     fn number(self) -> u32 {
         self.0 as u32
     }
 
+    #[inline]
     fn is_vacant(self) -> bool {
         self == Self::EMPTY || self == Self::TOMBSTONE
     }
 }
 
 /// Returns what a table uses of a hash: its halves, folded.
+#[inline]
 fn tag(hash: u64) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
 /// Returns the buckets of a table in the order in which a hash is looked for: from the bucket that
 /// the tag's lower bits name, upwards and around, each once.
+#[inline]
 fn probe(tag: u32, nr_buckets: usize) -> impl Iterator<Item = usize> {
     let mask = nr_buckets.saturating_sub(1);
     (0..nr_buckets).map(move |step| (tag as usize).wrapping_add(step) & mask)
@@ -379,11 +384,13 @@ impl Buckets {
         }
     }
 
+    #[inline]
     fn word(&self, bucket: usize) -> Word {
         Word(self.words.get(bucket).map_or(0, SharedU64::load))
     }
 
     /// Returns the index that a word refers to, one of an entry.
+    #[inline]
     fn index(&self, bucket: usize, word: Word, nr_entries: usize) -> Result<u32, Refusal> {
         let (at, number) = (bucket as u64, u64::from(word.number()));
         expect_at_least(self.structure, "bucket", at, number, 1)?;

@@ -135,7 +135,8 @@ impl<T: Preservable> PVec<T> {
         self.push_with(&pass, value)
     }
 
-    /// Copies elements behind the last one, then publishes all of them at once. May sleep.
+    /// Copies elements behind the last one, then publishes all of them at once. May sleep; at once if there
+    /// is room.
     ///
     /// # Errors
     ///
@@ -144,6 +145,10 @@ impl<T: Preservable> PVec<T> {
     where
         T: Copy,
     {
+        if elements.len() <= self.capacity() - self.len() {
+            self.area.raw().look()?;
+            return self.extend_within_capacity(elements);
+        }
         let pass = self.area.raw().enter()?;
         self.extend_from_slice_with(&pass, elements)
     }
@@ -159,6 +164,13 @@ impl<T: Preservable> PVec<T> {
         T: Copy,
     {
         self.reserve_with(pass, elements.len())?;
+        self.extend_within_capacity(elements)
+    }
+
+    fn extend_within_capacity(&mut self, elements: &[T]) -> Result
+    where
+        T: Copy,
+    {
         let raw = self.area.raw_mut();
         let end = raw.len().checked_add(elements.len()).ok_or(ENOMEM)?;
         let mut at = raw.len();
@@ -170,7 +182,7 @@ impl<T: Preservable> PVec<T> {
             at += part.len();
             rest = behind;
         }
-        raw.publish_many(end);
+        raw.publish(end);
         Ok(())
     }
 
@@ -198,6 +210,7 @@ impl<T: Preservable> PVec<T> {
     /// # Errors
     ///
     /// EBUSY once the framework is frozen.
+    #[inline]
     pub fn pop(&mut self) -> Result<Option<T>> {
         self.area.raw().look()?;
         Ok(self.pop_unseen())
@@ -208,11 +221,18 @@ impl<T: Preservable> PVec<T> {
         self.pop_unseen()
     }
 
-    fn pop_unseen(&mut self) -> Option<T> {
-        let raw = self.area.raw_mut();
-        let value = raw.read_element(raw.len().checked_sub(1)?)?;
-        raw.truncate(raw.len() - 1);
-        Some(value)
+    #[inline]
+    pub(crate) fn pop_unseen(&mut self) -> Option<T> {
+        match self.pop_from_run() {
+            None if self.area.raw_mut().find_last() => self.pop_from_run(),
+            popped => popped,
+        }
+    }
+
+    #[inline]
+    fn pop_from_run(&mut self) -> Option<T> {
+        // SAFETY: elements are as large as a `T`, by the invariants of `Area`.
+        unsafe { self.area.raw_mut().retract() }
     }
 
     /// Takes the elements from `len` on away; they are cleared, their room is kept.

@@ -46,12 +46,14 @@ unsafe impl Send for Start {}
 // SAFETY: as above.
 unsafe impl Sync for Start {}
 
-/// Where the next element goes, so that appending needs no lookup: all it takes is here.
+/// Where the vector ends, so that adding or taking an element there needs no lookup: all it takes is here.
 #[derive(Clone, Copy, Debug)]
 struct Tail {
     /// The number of published elements.
     len: usize,
-    /// The number at which the run that `base` is of is full; 0 if it is not known.
+    /// The number of the first element of the run that `base` is of.
+    first: usize,
+    /// The number at which that run is full; 0 if none is known.
     limit: usize,
     /// Where element 0 would stand if that run went so far back; a number.
     base: *mut u8,
@@ -63,6 +65,14 @@ impl Tail {
     /// Forgets the run.
     fn forget(&mut self) {
         self.limit = 0;
+    }
+
+    /// Notes another length, and forgets the run if this does not end in it.
+    fn settle(&mut self, len: usize) {
+        self.len = len;
+        if len < self.first || len > self.limit {
+            self.forget();
+        }
     }
 }
 
@@ -87,8 +97,9 @@ unsafe impl Sync for Tail {}
 /// - `tail.len` is at most the directory's capacity, and is what `ser.len` says, which is
 ///   `tail.published`.
 /// - Bytes of elements from `tail.len` on are zero, unless the element is in `stale`.
-/// - If `tail.len` is below `tail.limit`, the elements from one to the other lie in one run, whose
-///   elements stand at `tail.base` and their number times the element size.
+/// - Unless `tail.limit` is 0, the elements from `tail.first` to there are those of one run, each at
+///   `tail.base` and its number times the element size, and `tail.len` is one of these numbers, or
+///   the limit.
 pub struct RawArea {
     inner: KBox<Inner>,
     tail: Tail,
@@ -151,6 +162,7 @@ impl RawArea {
                 // INVARIANT: as `read` says; the run is not known.
                 let tail = Tail {
                     len,
+                    first: 0,
                     limit: 0,
                     base: core::ptr::null_mut(),
                     published: &ser.len,

@@ -15,6 +15,10 @@
 //! | what is free may be cleared before the bucket's store (change.rs, `smp_mb`) | the same |
 //! | free indices are not used again | `churn_takes_no_memory` |
 //! | inherited free indices are believed (open.rs) | `hostile_bytes_are_refused` |
+//! | what is free is not cleared: its key, its value (change.rs, `wipe`) | `what_went_is_cleared` |
+//! | an insertion does not look at the gate, or a removal (change.rs) | `a_frozen_map_is_read_only` |
+//! | there is always room, or the table is never crowded (change.rs, `has_room`) | `a_cut_anywhere...`, `a_million_names_cross` |
+//! | the table's old bucket is used in the new one (change.rs) | `a_cut_anywhere...` |
 //! | the table is lost when it cannot be rebuilt (buckets.rs) | `no_memory_changes_nothing` |
 //! | a string may lie across two runs (strings.rs) | `strings_are_slices` |
 
@@ -395,6 +399,33 @@ fn a_map_of_other_types_is_refused() {
     let other = PMap::<u64, u64>::open_in(framework, &name("map"), GFP_KERNEL);
     assert_eq!(other.err(), Some(EINVAL));
     assert!(open(framework).is_ok());
+}
+
+/// Returns how often `bytes` stand in the preserved pages.
+fn nr_times(image: &Image, bytes: &[u8]) -> usize {
+    let in_run = |(at, order): (Phys, u8)| {
+        let mut run = std::vec![0; 4096 << order];
+        image.read(at, &mut run);
+        run.windows(bytes.len())
+            .filter(|found| *found == bytes)
+            .count()
+    };
+    image.keys().map(in_run).sum()
+}
+
+#[test]
+fn what_went_is_cleared() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    let (old, new) = (0x6f6c_6420_7661_6c75_u64, 0x6e65_7720_7661_6c75);
+    let nr = |bytes: &[u8]| nr_times(&machine.image(), bytes);
+    map.insert(key(1), old).unwrap();
+    assert_eq!([nr(&key(1)), nr(&old.to_ne_bytes())], [1, 1]);
+    map.insert(key(1), new).unwrap();
+    assert_eq!([nr(&key(1)), nr(&old.to_ne_bytes())], [1, 0]);
+    assert_eq!(map.remove(&key(1)), Ok(Some(new)));
+    assert_eq!([nr(&key(1)), nr(&new.to_ne_bytes())], [0, 0]);
 }
 
 /// Finds the preserved page that begins with `words`.

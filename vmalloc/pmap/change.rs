@@ -118,7 +118,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             if let Some(free) = self.free.get(place) {
                 free.store(old.into());
             }
-            self.free.raw_mut().truncate(place + 1);
+            self.pop_free();
             self.wipe(old);
             return Ok(true);
         }
@@ -299,16 +299,15 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
 
     /// Takes the topmost index off the stack.
     fn pop_free(&mut self) {
-        let len = self.free.len();
-        self.free.raw_mut().truncate(len.saturating_sub(1));
+        let _ = self.free.pop_unseen();
     }
 
     /// Clears what is free, after everything that was stored before.
     pub(super) fn wipe(&mut self, index: u32) {
         smp_mb(Write);
         let at = index as usize;
-        self.keys.raw_mut().clear(at, at + 1);
-        self.values.raw_mut().clear(at, at + 1);
+        self.keys.raw_mut().clear_element::<K>(at);
+        self.values.raw_mut().clear_element::<V>(at);
     }
 }
 

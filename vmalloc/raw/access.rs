@@ -14,6 +14,10 @@ use core::mem::align_of;
 use core::slice;
 
 use kernel::prelude::*;
+use kernel::sync::barrier::{
+    smp_mb,
+    Write, //
+};
 
 use kpreserve_kho::phys::PAGE_SIZE_BYTES;
 use kpreserve_kho::preservable::assert_preservable;
@@ -191,16 +195,61 @@ impl RawArea {
         Ok(())
     }
 
+    /// Retracts the last element, then clears it, and returns what it was; `None` if there is none in
+    /// the run that the tail is of.
+    ///
+    /// # Safety
+    ///
+    /// Elements are as large as a `T` ([`expect_elements`](Self::expect_elements)).
+    #[inline]
+    pub(crate) unsafe fn retract<T: Preservable>(&mut self) -> Option<T> {
+        let () = Whole::<T>::CHECK;
+        let tail = &mut self.tail;
+        // The first one of a run, too, is left to who looks for the run before.
+        if tail.limit == 0 || tail.len <= tail.first {
+            return None;
+        }
+        let last = tail.len - 1;
+        let element = tail.base.cast::<T>().wrapping_add(last);
+        // SAFETY: the runs; by the invariants of `RawArea`, and as the caller says how large it is,
+        // this is the last published element, whole in a run, and `self` is borrowed mutably.
+        let value = unsafe { element.read() };
+        // INVARIANT: not below `first`, as compared above.
+        tail.len = last;
+        tail.published.store(last as u64);
+        // No byte may be cleared while it is still published.
+        smp_mb(Write);
+        // SAFETY: as above. A `Preservable` may be zeros.
+        unsafe { element.write_bytes(0, 1) };
+        Some(value)
+    }
+
     /// Makes the tail that of the run behind the last published element; returns whether there is
     /// one.
     #[cold]
     pub(crate) fn find_tail(&mut self) -> bool {
-        let Some(span) = self.inner.directory.find(self.tail.len) else {
+        self.find_tail_of(self.tail.len)
+    }
+
+    /// Makes the tail that of the run that the last published element is in; returns whether there is
+    /// one.
+    #[cold]
+    pub(crate) fn find_last(&mut self) -> bool {
+        self.tail
+            .len
+            .checked_sub(1)
+            .is_some_and(|last| self.find_tail_of(last))
+    }
+
+    /// Makes the tail that of the run of element `index`, the last one or the next.
+    fn find_tail_of(&mut self, index: usize) -> bool {
+        let Some(span) = self.inner.directory.find(index) else {
             return false;
         };
         let before_bytes = span.first * self.inner.stride.bytes();
-        // INVARIANT: the rest of the run that holds the next element.
+        // INVARIANT: the run that holds the element; the length is its number, or one more.
         self.tail.base = span.payload.0.as_ptr().wrapping_sub(before_bytes);
+        self.tail.first = span.first;
         self.tail.limit = span.end;
         true
     }
@@ -288,6 +337,16 @@ impl RawArea {
         }
         let offset_bytes = (index - span.first) * self.inner.stride.bytes();
         Some(place_bytes(span.payload, offset_bytes).cast())
+    }
+
+    /// Clears one element, published or not, if there is one.
+    #[inline]
+    pub(crate) fn clear_element<T: Preservable>(&mut self, index: usize) {
+        if let Some(element) = self.element::<T>(index) {
+            // SAFETY: the runs; `element` lies whole in one of them, and `self` is borrowed mutably. A
+            // `Preservable` may be zeros.
+            unsafe { element.write_bytes(0, 1) };
+        }
     }
 
     /// Clears elements, published or not. Costs a pass over their bytes.

@@ -98,7 +98,6 @@ impl RawArea {
     /// Does a change that has been decided on.
     fn redo(&mut self, redo: Redo) {
         self.copy_elements(redo.src, redo.dst, redo.nr);
-        self.tail.forget();
         // Releases: the copy is complete before.
         self.publish(redo.len);
         // Releases, too.

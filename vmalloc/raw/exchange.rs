@@ -132,7 +132,7 @@ impl RawArea {
         // left there.
         self.inner.directory = directory;
         self.inner.stale = len..self.capacity();
-        self.publish_many(len);
+        self.publish(len);
         Ok(())
     }
 }

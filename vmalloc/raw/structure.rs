@@ -80,7 +80,7 @@ impl RawArea {
             self.tail.len.max(self.inner.stale.start),
             len.min(self.inner.stale.end),
         );
-        self.publish_many(len);
+        self.publish(len);
         Ok(())
     }
 
@@ -91,8 +91,7 @@ impl RawArea {
         if len >= before {
             return;
         }
-        self.tail.len = len;
-        self.tail.forget();
+        self.tail.settle(len);
         self.tail.published.store(len as u64);
         // No byte may be cleared while it is still published.
         smp_mb(Write);
@@ -100,15 +99,8 @@ impl RawArea {
     }
 
     /// Publishes the elements below `len`, which have been written and lie within the capacity.
-    pub(crate) fn publish_many(&mut self, len: usize) {
-        self.tail.forget();
-        self.publish(len);
-    }
-
-    /// The same, for one who takes care of the tail.
-    #[inline]
-    pub(super) fn publish(&mut self, len: usize) {
-        self.tail.len = len;
+    pub(crate) fn publish(&mut self, len: usize) {
+        self.tail.settle(len);
         // Releases: the elements are written before the length says so.
         self.tail.published.store(len as u64);
     }

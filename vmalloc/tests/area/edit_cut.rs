@@ -75,6 +75,8 @@ where
             let len = vec.len();
             vec.splice(len - 1.., &[element(3); 4]).unwrap();
         }),
+        ("push", |vec| vec.push(element(4)).unwrap()),
+        ("pop", |vec| assert!(vec.pop().unwrap().is_some())),
         ("retain", |vec| vec.retain(|e| e[0] % 3 != 0).unwrap()),
         ("dedup", |vec| vec.dedup_by_key(|e| e[0] / 128).unwrap()),
         ("sort", |vec| vec.sort_by_key(|e| *e).unwrap()),
