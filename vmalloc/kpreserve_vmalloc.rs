@@ -34,7 +34,7 @@
 //! | change | after the framework froze |
 //! | --- | --- |
 //! | of an element | goes on, as for objects of a cache; the last completed store crosses |
-//! | of the length, by a push into the run that the last one went to | goes on, as slots of existing slabs do |
+//! | of the length, by a push into the run that was added to last | goes on, as slots of existing slabs do |
 //! | of the length, within the runs that are there | EBUSY, by one look at the gate |
 //! | of the runs (grow, shrink, discard) | EBUSY: a [`GatePass`](kpreserve_kho::GatePass) is held throughout |
 //!

@@ -145,8 +145,12 @@ impl<T: Preservable> PVec<T> {
     where
         T: Copy,
     {
+        self.area.raw().look()?;
+        // SAFETY: elements are as large as a `T`, by the invariants of `Area`.
+        if unsafe { self.area.raw_mut().append_slice(elements) } {
+            return Ok(());
+        }
         if elements.len() <= self.capacity() - self.len() {
-            self.area.raw().look()?;
             return self.extend_within_capacity(elements);
         }
         let pass = self.area.raw().enter()?;
@@ -183,6 +187,8 @@ impl<T: Preservable> PVec<T> {
             rest = behind;
         }
         raw.publish(end);
+        // The next ones may fit.
+        raw.find_tail();
         Ok(())
     }
 

@@ -51,7 +51,8 @@ unsafe impl Sync for Start {}
 struct Tail {
     /// The number of published elements.
     len: usize,
-    /// The number of the first element of the run that `base` is of.
+    /// The number of the first element of the run that `base` is of; if none is known, above all numbers, so
+    /// that one comparison is enough here, too.
     first: usize,
     /// The number at which that run is full; 0 if none is known.
     limit: usize,
@@ -64,6 +65,7 @@ struct Tail {
 impl Tail {
     /// Forgets the run.
     fn forget(&mut self) {
+        self.first = usize::MAX;
         self.limit = 0;
     }
 
@@ -97,7 +99,7 @@ unsafe impl Sync for Tail {}
 /// - `tail.len` is at most the directory's capacity, and is what `ser.len` says, which is
 ///   `tail.published`.
 /// - Bytes of elements from `tail.len` on are zero, unless the element is in `stale`.
-/// - Unless `tail.limit` is 0, the elements from `tail.first` to there are those of one run, each at
+/// - Unless `tail.limit` is 0 and `tail.first` is `usize::MAX`, the elements from `tail.first` to there are those of one run, each at
 ///   `tail.base` and its number times the element size, and `tail.len` is one of these numbers, or
 ///   the limit.
 pub struct RawArea {
@@ -162,7 +164,7 @@ impl RawArea {
                 // INVARIANT: as `read` says; the run is not known.
                 let tail = Tail {
                     len,
-                    first: 0,
+                    first: usize::MAX,
                     limit: 0,
                     base: core::ptr::null_mut(),
                     published: &ser.len,

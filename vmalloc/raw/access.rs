@@ -195,6 +195,32 @@ impl RawArea {
         Ok(())
     }
 
+    /// Writes elements behind the last one, then publishes them all at once; returns whether there is
+    /// room in the run that the tail is of.
+    ///
+    /// # Safety
+    ///
+    /// Elements are as large as a `T` ([`expect_elements`](Self::expect_elements)).
+    #[inline]
+    pub(crate) unsafe fn append_slice<T: Preservable + Copy>(&mut self, values: &[T]) -> bool {
+        let () = Whole::<T>::CHECK;
+        let tail = &mut self.tail;
+        // No overflow: neither is above what all bytes of a machine would be.
+        let end = tail.len + values.len();
+        if end > tail.limit || values.is_empty() {
+            return false;
+        }
+        let place = tail.base.cast::<T>().wrapping_add(tail.len);
+        // SAFETY: the runs; by the invariants of `RawArea`, and as the caller says how large they are, the
+        // elements up to `end` lie whole in one. As they are not published, no reference to them exists,
+        // so `values` are somewhere else.
+        unsafe { place.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+        tail.len = end;
+        // Releases: the elements are written before the length says so.
+        tail.published.store(end as u64);
+        true
+    }
+
     /// Retracts the last element, then clears it, and returns what it was; `None` if there is none in
     /// the run that the tail is of.
     ///
@@ -206,7 +232,7 @@ impl RawArea {
         let () = Whole::<T>::CHECK;
         let tail = &mut self.tail;
         // The first one of a run, too, is left to who looks for the run before.
-        if tail.limit == 0 || tail.len <= tail.first {
+        if tail.len <= tail.first {
             return None;
         }
         let last = tail.len - 1;

@@ -76,6 +76,9 @@ where
             vec.splice(len - 1.., &[element(3); 4]).unwrap();
         }),
         ("push", |vec| vec.push(element(4)).unwrap()),
+        ("extend", |vec| {
+            vec.extend_from_slice(&[element(4); 3]).unwrap()
+        }),
         ("pop", |vec| assert!(vec.pop().unwrap().is_some())),
         ("retain", |vec| vec.retain(|e| e[0] % 3 != 0).unwrap()),
         ("dedup", |vec| vec.dedup_by_key(|e| e[0] / 128).unwrap()),
