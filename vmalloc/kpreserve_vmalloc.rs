@@ -5,7 +5,7 @@
 //!
 //! Files in this directory may depend on the public parts of `kpreserve_kho` and on the safe parts
 //! of the `kernel` crate (no `bindings`), and on nothing else: not on `slab`, not on `kpreserve`.
-//! Unsafe code is confined to `raw/access.rs` (elements in the runs), one call in
+//! Unsafe code is confined to `raw/access.rs` and `raw/tail.rs` (elements in the runs; `pvec.rs` calls the latter), one call in
 //! `raw/structure.rs` (giving a run back), `raw/exchange.rs` and `interchange/` (runs that come and go
 //! whole, and mainline's list of them) and `view.rs` (mappings).
 //!

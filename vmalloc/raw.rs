@@ -2,8 +2,9 @@
 
 //! An arena as a sequence of elements.
 //!
-//! Fields, birth and end are here; who reaches elements is in `raw/access.rs`, what changes length
-//! and runs in `raw/structure.rs`, what changes anything in the middle in `raw/edit.rs`.
+//! Fields, birth and end are here; who reaches elements is in `raw/access.rs`, who adds and takes
+//! them at the end in `raw/tail.rs`, what changes length and runs in `raw/structure.rs`, what
+//! changes anything in the middle in `raw/edit.rs`.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -17,8 +18,7 @@ use kpreserve_kho::{
     GatePass,
     Machine,
     Node,
-    Run,
-    SharedU64, //
+    Run, //
 };
 
 use crate::directory::Directory;
@@ -32,9 +32,11 @@ mod access;
 mod edit;
 mod exchange;
 mod structure;
+mod tail;
 
 pub(crate) use access::bytes_of;
 pub(crate) use edit::Room;
+use tail::Tail;
 
 /// Where a run begins in this boot.
 #[derive(Clone, Copy, Debug)]
@@ -45,44 +47,6 @@ unsafe impl Send for Start {}
 
 // SAFETY: as above.
 unsafe impl Sync for Start {}
-
-/// Where the vector ends, so that adding or taking an element there needs no lookup: all it takes is here.
-#[derive(Clone, Copy, Debug)]
-struct Tail {
-    /// The number of published elements.
-    len: usize,
-    /// The number of the first element of the run that `base` is of; if none is known, above all numbers, so
-    /// that one comparison is enough here, too.
-    first: usize,
-    /// The number at which that run is full; 0 if none is known.
-    limit: usize,
-    /// Where element 0 would stand if that run went so far back; a number.
-    base: *mut u8,
-    /// The length that crosses.
-    published: &'static SharedU64,
-}
-
-impl Tail {
-    /// Forgets the run.
-    fn forget(&mut self) {
-        self.first = usize::MAX;
-        self.limit = 0;
-    }
-
-    /// Notes another length, and forgets the run if this does not end in it.
-    fn settle(&mut self, len: usize) {
-        self.len = len;
-        if len < self.first || len > self.limit {
-            self.forget();
-        }
-    }
-}
-
-// SAFETY: a number, until `raw/access.rs` uses it, under the borrow rules of the area.
-unsafe impl Send for Tail {}
-
-// SAFETY: as above.
-unsafe impl Sync for Tail {}
 
 /// An area without its element type: an [`Arena`] of which each run holds as many elements as fit,
 /// and the descriptor that says how large an element is and how many have been published.
