@@ -48,6 +48,10 @@ use kpreserve_kho::{
     RunSer,
     SharedU64, //
 };
+use kpreserve_memfd::abi::{
+    FolioRunSer,
+    MemfdSer, //
+};
 use kpreserve_slab::abi::SlabSer;
 use kpreserve_vmalloc::abi::{
     MapSer,
@@ -364,6 +368,25 @@ fn layouts() -> Vec<Layout> {
             total_pages: u32,
             flags: u16,
             order: u16,
+        }),
+        layout!(MemfdSer {
+            size_bytes: u64,
+            pos: u64,
+            mtime_ns: i64,
+            seals: u32,
+            flags: u32,
+            uid: u32,
+            gid: u32,
+            mode: u16,
+            here: u16,
+            nr_runs: u32,
+            inline: [FolioRunSer; 2],
+            runs: ArenaHandle<FolioRunSer>,
+        }),
+        layout!(FolioRunSer {
+            phys_order: u64,
+            index: u32,
+            nr_pages: u32,
         }),
         layout!(SlabSer {
             magic: u64,

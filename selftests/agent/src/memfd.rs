@@ -6,7 +6,7 @@ use crate::{words, Machine};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
     ffi::CString,
-    fs::File,
+    fs::{self, File},
     io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -291,6 +291,51 @@ fn compare(file: &File, looks: &Looks) -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// `memfd-fill FILE SIZE SEED [...]`: writes other contents to one that is there.
+pub(crate) fn refill(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (name, looks) = Looks::parse(arguments)?;
+    fill(get(machine, &name)?, &looks)
+}
+
+/// `pins-balanced`: no page is pinned for long; what was has been let go of (/proc/vmstat).
+pub(crate) fn pins_balanced(_machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    // Each CPU has a part of the counts to itself.
+    fs::read("/proc/sys/vm/stat_refresh")?;
+    let text = fs::read_to_string("/proc/vmstat")?;
+    let count = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.with_context(|| format!("/proc/vmstat has no {name}"))?;
+        Ok(number.trim().parse()?)
+    };
+    let (acquired, released) = (
+        count("nr_foll_pin_acquired ")?,
+        count("nr_foll_pin_released ")?,
+    );
+    ensure!(
+        acquired == released,
+        "{acquired} pins were taken, {released} let go of"
+    );
+    Ok(())
+}
+
+/// `memory-total`: replies how much memory this kernel manages, and how much that has grown since the last time it was asked,
+/// in KiB: what is preserved and was not restored is not managed.
+pub(crate) fn memory_total(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let total: u64 = total
+        .context("/proc/meminfo has no MemTotal")?
+        .trim()
+        .parse()?;
+    let before = machine.kept.insert("memory-total".to_owned(), total);
+    let grown = total.saturating_sub(before.unwrap_or(total));
+    machine.reply.clear();
+    machine.reply.push(("total".to_owned(), total.to_string()));
+    machine.reply.push(("grown".to_owned(), grown.to_string()));
     Ok(())
 }
 

@@ -44,6 +44,9 @@ const VERBS: &[(&str, Verb)] = &[
     // memfd-make FILE SIZE SEED [...], memfd-check with the same words, close FILE
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),
+    ("memfd-fill", memfd::refill),
+    ("pins-balanced", memfd::pins_balanced),
+    ("memory-total", memfd::memory_total),
     ("close", memfd::close),
     // luo-preserve SESSION TOKEN FILE, luo-retrieve SESSION TOKEN FILE, luo-finish SESSION [fails=ERRNO each]
     ("luo-preserve", luo::preserve),
