@@ -9,6 +9,7 @@ use crate::{
     initramfs::Image,
     kernel::{Flavour, Kernel, Variant},
     modules::{Modules, Purpose},
+    programs,
     scenario::{Generation, Mode, Scenario},
     workshop::Workshop,
 };
@@ -158,6 +159,10 @@ impl<'a> Parts<'a> {
         for name in &generation.data {
             let file = data::make(self.shop, name)?;
             image.file(&format!("data/{name}"), &file);
+        }
+        for name in &generation.programs {
+            let file = programs::make(self.shop, name)?;
+            image.program(&format!("programs/{name}"), &file);
         }
         for (inside, from) in &generation.files {
             image.file(inside, &self.shop.checkout().path(from));

@@ -32,6 +32,7 @@ mod kernel;
 mod ktap;
 mod modules;
 mod outcome;
+mod programs;
 mod qemu;
 mod run;
 mod scenario;

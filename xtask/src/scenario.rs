@@ -67,6 +67,9 @@ pub(crate) struct Generation {
     /// Prepared data in its initramfs, under /data: `packages`, `digests.bin`.
     #[serde(default)]
     pub(crate) data: Vec<String>,
+    /// Programs of the kernel's own selftests in its initramfs, under /programs; `run` runs them.
+    #[serde(default)]
+    pub(crate) programs: Vec<String>,
     /// Files of the checkout in its initramfs: path inside = path in the checkout.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, String>,

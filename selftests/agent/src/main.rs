@@ -19,6 +19,7 @@ mod module;
 mod mounts;
 mod plan;
 mod power;
+mod program;
 mod report;
 mod verbs;
 mod words;

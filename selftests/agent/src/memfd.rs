@@ -12,6 +12,8 @@ use std::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
 };
 
 const PAGE_SIZE_BYTES: u64 = 4096;
@@ -298,6 +300,103 @@ fn compare(file: &File, looks: &Looks) -> Result<()> {
 pub(crate) fn refill(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (name, looks) = Looks::parse(arguments)?;
     fill(get(machine, &name)?, &looks)
+}
+
+/// `reopen FILE AS`: opens the memfd a second time.
+pub(crate) fn reopen(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name, other] = arguments else {
+        bail!("reopen: FILE AS");
+    };
+    let fd = get(machine, name)?.as_raw_fd();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{fd}"))?;
+    machine.files.insert(other.clone(), file);
+    Ok(())
+}
+
+/// The first words of the pages of a memfd, mapped.
+fn map(file: &File, nr_pages: usize) -> Result<&'static [AtomicU64]> {
+    let size_bytes = nr_pages * PAGE_SIZE_BYTES as usize;
+    // SAFETY: a new mapping, wherever there is room.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size_bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    ensure!(
+        start != libc::MAP_FAILED,
+        "mmap: {}",
+        io::Error::last_os_error()
+    );
+    // SAFETY: just mapped, for as long as this program runs; atomic words, whoever else has mapped them.
+    Ok(unsafe { std::slice::from_raw_parts(start.cast(), size_bytes / 8) })
+}
+
+fn pages_of(file: &File) -> Result<usize> {
+    Ok((file.metadata()?.len() / PAGE_SIZE_BYTES) as usize)
+}
+
+/// `memfd-write-on FILE`: begins to write to it through a mapping, page after page, 1, 2, 3 and so on, and goes on for as long as
+/// the CPUs run.
+pub(crate) fn write_on(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name] = arguments else {
+        bail!("memfd-write-on: FILE");
+    };
+    let file = get(machine, name)?;
+    let nr_pages = pages_of(file)?;
+    let words = map(file, nr_pages)?;
+    thread::spawn(move || {
+        for number in 1u64.. {
+            let page = number as usize % nr_pages;
+            words[page * 512].store(number, Ordering::Release);
+        }
+    });
+    Ok(())
+}
+
+/// `memfd-written FILE`: of what `memfd-write-on` wrote, nothing is missing before the last. Replies `writes`.
+pub(crate) fn written(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name] = arguments else {
+        bail!("memfd-written: FILE");
+    };
+    let file = get(machine, name)?;
+    let nr_pages = pages_of(file)?;
+    let words = map(file, nr_pages)?;
+    let found: Vec<u64> = (0..nr_pages)
+        .map(|page| words[page * 512].load(Ordering::Acquire))
+        .collect();
+    let last = found.iter().copied().max().unwrap_or(0);
+    for (page, &number) in found.iter().enumerate() {
+        let behind = (last as usize + nr_pages - page) % nr_pages;
+        let expected = last.saturating_sub(behind as u64);
+        ensure!(
+            number == expected,
+            "page {page} has {number}, not {expected}; the last number is {last}"
+        );
+    }
+    machine.reply.clear();
+    machine.reply.push(("writes".to_owned(), last.to_string()));
+    Ok(())
+}
+
+/// `huge-pages`: replies how much of all memfds is in huge pages, in KiB.
+pub(crate) fn huge_pages(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("ShmemHugePages:"));
+    let huge = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let huge = huge.context("/proc/meminfo has no ShmemHugePages")?.trim();
+    machine.reply.clear();
+    machine.reply.push(("huge".to_owned(), huge.to_owned()));
+    Ok(())
 }
 
 /// `pins-balanced`: no page is pinned for long; what was has been let go of (/proc/vmstat).

@@ -2,7 +2,7 @@
 
 //! The words that a step can start with.
 
-use crate::{bench, device, figures, file, klog, kv, luo, memfd, module, power, Machine};
+use crate::{bench, device, figures, file, klog, kv, luo, memfd, module, power, program, Machine};
 use anyhow::{bail, Result};
 
 /// Runs a step; an error is the reason on its `not ok` line.
@@ -45,6 +45,10 @@ const VERBS: &[(&str, Verb)] = &[
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),
     ("memfd-fill", memfd::refill),
+    ("memfd-write-on", memfd::write_on),
+    ("memfd-written", memfd::written),
+    ("reopen", memfd::reopen),
+    ("huge-pages", memfd::huge_pages),
     ("pins-balanced", memfd::pins_balanced),
     ("memory-total", memfd::memory_total),
     ("close", memfd::close),
@@ -54,6 +58,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("luo-finish", luo::finish),
     // luo-close SESSION: gives up what is preserved in it
     ("luo-close", luo::close),
+    // run PROGRAM [ARGUMENT ...] [exit=N]: one of the kernel's own selftests
+    ("run", program::run),
     // keep NAME: the last reply's ns, for bench-row ROW N OURS PEER PEER_NAME, which reports two that were kept
     ("keep", bench::keep),
     ("bench-row", bench::row),
