@@ -10,6 +10,7 @@ use core::mem::offset_of;
 
 use kernel::prelude::*;
 use kpreserve::kho::{
+    hash::mix,
     preservable,
     refusal::{
         Refusal,
@@ -36,7 +37,7 @@ const PAGE_SHIFT: u32 = 12;
 const ORDER_MASK: u64 = 0xfff;
 
 preservable! {
-    /// One memfd: 88 bytes.
+    /// One memfd: 96 bytes.
     #[derive(Clone, Copy, Debug)]
     pub struct MemfdSer {
         /// Size, in bytes.
@@ -63,6 +64,8 @@ preservable! {
         pub inline: [FolioRunSer; 2],
         /// The area that holds the runs, if they are more.
         pub runs: ArenaHandle<FolioRunSer>,
+        /// Of all runs, one after the other: [`FolioRunSer::check`]. Of none: [`CHECK_OF_NONE`].
+        pub check: u64,
     }
     compatible = "kpreserve-memfd-v1", version = 1
 
@@ -82,11 +85,15 @@ preservable! {
     compatible = "kpreserve-memfd-run-v1", version = 1
 }
 
-const _: () = assert!(size_of::<MemfdSer>() == 88);
+const _: () = assert!(size_of::<MemfdSer>() == 96);
 const _: () = assert!(offset_of!(MemfdSer, mode) == 40);
 const _: () = assert!(offset_of!(MemfdSer, inline) == 48);
 const _: () = assert!(offset_of!(MemfdSer, runs) == 80);
+const _: () = assert!(offset_of!(MemfdSer, check) == 88);
 const _: () = assert!(size_of::<FolioRunSer>() == 16);
+
+/// [`MemfdSer::check`] of a file without runs.
+pub const CHECK_OF_NONE: u64 = u64::from_le_bytes(*b"KPMEMFD1");
 
 /// In [`MemfdSer::here`]: mapping the file for writing was forbidden when it was preserved, which
 /// has to be undone when it is not preserved after all.
@@ -117,6 +124,13 @@ impl FolioRunSer {
     /// Returns the order of each folio.
     pub const fn order(&self) -> u32 {
         (self.phys_order & ORDER_MASK) as u32
+    }
+
+    /// Returns the checksum of the runs up to this one, from that of those before it: a page frame that
+    /// is damaged may be another file's.
+    pub const fn check(&self, before: u64) -> u64 {
+        let place = (self.index as u64) << 32 | self.nr_pages as u64;
+        mix(&[before, self.phys_order, place])
     }
 
     /// Checks a run of a file of `nr_pages` pages that stands behind one that ends at `from`, and

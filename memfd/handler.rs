@@ -54,6 +54,7 @@ impl FileHandler for Memfd {
             nr_runs: state.nr_runs,
             inline: state.inline,
             runs: state.runs,
+            check: state.check,
             ..found
         };
         Ok(())

@@ -357,7 +357,8 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 	if (i < nr_pinned)
 		unpin_folios(folios + i, nr_pinned - i);
 	*nr_runs = list.nr_runs;
-	return list.nr_runs ? 0 : err;
+	/* What was moved, or written out, meanwhile may be there the next time. */
+	return list.nr_runs ? 0 : err ?: -EAGAIN;
 }
 
 void kpreserve_memfd_unpin(u64 pfn, u32 nr_pages)
@@ -425,18 +426,24 @@ int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
 {
 	struct file *file;
 	struct inode *inode;
+	kuid_t uid;
+	kgid_t gid;
 	int err;
 
 	if (attributes->seals & ~KPRESERVE_MEMFD_SEALS)
 		return -EOPNOTSUPP;
+	uid = make_kuid(&init_user_ns, attributes->uid);
+	gid = make_kgid(&init_user_ns, attributes->gid);
+	if (!uid_valid(uid) || !gid_valid(gid))
+		return -EINVAL;
 	file = memfd_alloc_file("", MFD_ALLOW_SEALING);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	inode = file_inode(file);
 	/* Before the seals: F_SEAL_EXEC means more for what can be executed. */
 	inode->i_mode = (inode->i_mode & ~07777) | (attributes->mode & 07777);
-	inode->i_uid = make_kuid(&init_user_ns, attributes->uid);
-	inode->i_gid = make_kgid(&init_user_ns, attributes->gid);
+	inode->i_uid = uid;
+	inode->i_gid = gid;
 	/* Before the contents: it looks at each page. */
 	err = memfd_add_seals(file, attributes->seals);
 	if (err) {

@@ -12,6 +12,7 @@ use kpreserve::prelude::*;
 use crate::abi::{
     FolioRunSer,
     MemfdSer,
+    CHECK_OF_NONE,
     NR_INLINE, //
 };
 
@@ -20,6 +21,7 @@ pub struct RunList {
     inline: [FolioRunSer; NR_INLINE],
     nr_inline: usize,
     area: Option<PVec<FolioRunSer>>,
+    check: u64,
 }
 
 impl RunList {
@@ -29,6 +31,7 @@ impl RunList {
             inline: [FolioRunSer::NONE; NR_INLINE],
             nr_inline: 0,
             area: None,
+            check: CHECK_OF_NONE,
         }
     }
 
@@ -39,6 +42,7 @@ impl RunList {
     /// Those of `PVec::adopt`; EINVAL if the area does not hold as many runs as the object says.
     pub fn open(object: &MemfdSer) -> Result<Self> {
         let mut list = Self::new();
+        list.check = object.check;
         let nr_runs = object.nr_runs as usize;
         if nr_runs <= NR_INLINE {
             list.inline = object.inline;
@@ -59,6 +63,12 @@ impl RunList {
     ///
     /// ENOMEM; EBUSY once the framework is frozen. The list is as it was.
     pub fn push(&mut self, run: FolioRunSer) -> Result {
+        self.place(run)?;
+        self.check = run.check(self.check);
+        Ok(())
+    }
+
+    fn place(&mut self, run: FolioRunSer) -> Result {
         if let Some(area) = &mut self.area {
             return area.push(run);
         }
@@ -82,6 +92,7 @@ impl RunList {
 
     /// Writes into the object where the runs are.
     pub fn store(&self, object: &mut MemfdSer) {
+        object.check = self.check;
         match &self.area {
             Some(area) => {
                 object.nr_runs = area.len() as u32;
@@ -112,14 +123,16 @@ impl RunList {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] of the first that cannot be.
+    /// A [`Refusal`] of the first that cannot be, or of the checksum.
     pub fn validate(&self, nr_pages: u64) -> Result<u64, Refusal> {
-        let (mut end, mut sum) = (0, 0);
+        let (mut end, mut sum, mut check) = (0, 0, CHECK_OF_NONE);
         for run in self.iter() {
             end = run.validate(end, nr_pages)?;
+            check = run.check(check);
             // Each ends behind the last, so the sum is no more than the end.
             sum += u64::from(run.nr_pages);
         }
+        expect_equal("MemfdSer", "check", nr_pages, self.check, check)?;
         Ok(sum)
     }
 

@@ -24,7 +24,7 @@ const F_SEAL_FUTURE_WRITE: u32 = 0x0010;
 /// Runs that are pinned at once: on the stack.
 const NR_AT_ONCE: usize = 16;
 
-/// How often a page may be busy before the caller is told.
+/// How often one page may be busy before the caller is told.
 const NR_TRIES: u32 = 100;
 
 /// Preserves a memfd: pins its contents, hands them to KHO, writes them down.
@@ -141,8 +141,13 @@ impl Preserving {
                 Pinned::Failed(error) => return Err(error),
                 Pinned::UpToSomething => {}
             }
-            match locked.pin_slow(&mut index, nr_pages, &mut runs) {
-                Ok(nr_runs) => self.take(runs.get(..nr_runs).unwrap_or_default())?,
+            // What is behind the page may be a hole, and that way fills it.
+            let end = if skip_holes { index + 1 } else { nr_pages };
+            match locked.pin_slow(&mut index, end, &mut runs) {
+                Ok(nr_runs) => {
+                    nr_tries = 0;
+                    self.take(runs.get(..nr_runs).unwrap_or_default())?;
+                }
                 Err(error) if error == EAGAIN && nr_tries < NR_TRIES => nr_tries += 1,
                 Err(error) => return Err(error),
             }

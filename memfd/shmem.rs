@@ -256,6 +256,7 @@ pub(crate) fn look(file: &LocalFile) -> Result<MemfdSer> {
         nr_runs: 0,
         inline: [FolioRunSer::NONE; 2],
         runs: kpreserve::ArenaHandle::NULL,
+        check: crate::abi::CHECK_OF_NONE,
     })
 }
 

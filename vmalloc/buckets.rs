@@ -87,7 +87,7 @@ fn probe(tag: u32, nr_buckets: usize) -> impl Iterator<Item = usize> {
 ///
 /// # Invariants
 ///
-/// The number of words is a power of two, and at least [`NR_BUCKETS_MIN`].
+/// The number of words is a power of two, and at least `NR_BUCKETS_MIN`.
 pub struct Buckets {
     words: PVec<SharedU64>,
     /// What refusals say of whose table it is.

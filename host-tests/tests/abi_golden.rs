@@ -382,6 +382,7 @@ fn layouts() -> Vec<Layout> {
             nr_runs: u32,
             inline: [FolioRunSer; 2],
             runs: ArenaHandle<FolioRunSer>,
+            check: u64,
         }),
         layout!(FolioRunSer {
             phys_order: u64,

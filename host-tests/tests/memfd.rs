@@ -3,6 +3,7 @@
 //! What a memfd leaves for the next kernel: the list of its runs, across a reboot, damaged, and when
 //! memory is short. Pages and files themselves are for the virtual machine (selftests/scenarios/memfd.toml).
 
+use kernel::alloc::flags::GFP_KERNEL;
 use kernel::error::code::{
     EINVAL,
     ENOENT,
@@ -13,10 +14,15 @@ use kernel::fault::{
     nr_allocations, //
 };
 use kpreserve::kho::refusal::Refusal;
-use kpreserve::ArenaHandle;
+use kpreserve::{
+    Anonymous as _,
+    ArenaHandle,
+    PVec, //
+};
 use kpreserve_memfd::abi::{
     FolioRunSer,
-    MemfdSer, //
+    MemfdSer,
+    CHECK_OF_NONE, //
 };
 use kpreserve_memfd::list::RunList;
 use kpreserve_testing::Kernel;
@@ -40,6 +46,7 @@ fn object(nr_pages: u64) -> MemfdSer {
         nr_runs: 0,
         inline: [FolioRunSer::NONE; 2],
         runs: ArenaHandle::NULL,
+        check: CHECK_OF_NONE,
     }
 }
 
@@ -162,6 +169,35 @@ fn runs_that_overlap_are_refused_wherever_they_stand() {
         assert_eq!((refusal.field, refusal.at), ("index", 9000 << 12));
         list.discard().unwrap();
     }
+}
+
+#[test]
+fn a_run_that_is_not_the_one_is_refused() {
+    let _kernel = Kernel::boot();
+    for nr in [1, 2] {
+        let mut object = made(nr);
+        // A valid run, but not the file's.
+        object.inline[0].phys_order += 64 << 12;
+        let list = RunList::open(&object).unwrap();
+        let refusal = list.validate(u64::from(7 * nr)).unwrap_err();
+        assert_eq!((refusal.structure, refusal.field), ("MemfdSer", "check"));
+        let mut object = made(nr);
+        object.check ^= 1;
+        let list = RunList::open(&object).unwrap();
+        assert_eq!(list.validate(u64::from(7 * nr)).unwrap_err().field, "check");
+        // A run less.
+        let mut object = made(nr);
+        object.nr_runs -= 1;
+        let list = RunList::open(&object).unwrap();
+        assert_eq!(list.validate(u64::from(7 * nr)).unwrap_err().field, "check");
+    }
+    // In an area.
+    let object = made(20);
+    let mut area = PVec::<FolioRunSer>::adopt(object.runs, GFP_KERNEL).unwrap();
+    area.get_mut(13).unwrap().phys_order += 64 << 12;
+    drop(area);
+    let list = RunList::open(&object).unwrap();
+    assert_eq!(list.validate(140).unwrap_err().field, "check");
 }
 
 #[test]

@@ -49,21 +49,31 @@ pub(crate) fn rows(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
             drop(open(&name, number)?);
         }
         let last = names(nr_end - NR_CALLS..nr_end, 1)?;
-        let (insert_ns, ()) =
-            timed(|| last.iter().try_for_each(|(number, name)| Ok(drop(open(name, *number)?))))?;
+        let (insert_ns, ()) = timed(|| {
+            last.iter()
+                .try_for_each(|(number, name)| Ok(drop(open(name, *number)?)))
+        })?;
         let some = names(0..nr_end, nr_end / NR_CALLS)?;
         let (lookup_ns, ()) = timed(|| {
-            some.iter().try_for_each(|(number, name)| match open(name, 0) {
-                Ok(found) if *found == *number as u64 => Ok(()),
-                Ok(_) => Err(EBADMSG),
-                Err(error) => Err(error),
-            })
+            some.iter()
+                .try_for_each(|(number, name)| match open(name, 0) {
+                    Ok(found) if *found == *number as u64 => Ok(()),
+                    Ok(_) => Err(EBADMSG),
+                    Err(error) => Err(error),
+                })
         })?;
         nr = nr_end;
-        let ours = [Figure::per(insert_ns, NR_CALLS), Figure::per(lookup_ns, NR_CALLS)];
+        let ours = [
+            Figure::per(insert_ns, NR_CALLS),
+            Figure::per(lookup_ns, NR_CALLS),
+        ];
         let itself = *first.get_or_insert(ours);
         let mut row = |peer_name, peer: [Figure; 2]| {
-            for ((name, ours), peer) in ["dict.insert", "dict.lookup"].into_iter().zip(ours).zip(peer) {
+            for ((name, ours), peer) in ["dict.insert", "dict.lookup"]
+                .into_iter()
+                .zip(ours)
+                .zip(peer)
+            {
                 reply.row(name, nr_end, ours, peer_name, peer);
             }
         };
@@ -76,11 +86,7 @@ pub(crate) fn rows(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
 }
 
 /// The same in a tree.
-fn fdt(
-    nr: usize,
-    last: &[(usize, CString)],
-    some: &[(usize, CString)],
-) -> Result<[Figure; 2]> {
+fn fdt(nr: usize, last: &[(usize, CString)], some: &[(usize, CString)]) -> Result<[Figure; 2]> {
     let mut tree = Fdt::new(nr)?;
     for (number, name) in names(0..nr - NR_CALLS, 1)? {
         tree.insert(&name, number as u64)?;
@@ -98,5 +104,8 @@ fn fdt(
             }
         })
     })?;
-    Ok([Figure::per(insert_ns, NR_CALLS), Figure::per(lookup_ns, NR_CALLS)])
+    Ok([
+        Figure::per(insert_ns, NR_CALLS),
+        Figure::per(lookup_ns, NR_CALLS),
+    ])
 }

@@ -59,10 +59,7 @@ fn cache() -> Result<Cache<ItemSer>> {
 }
 
 /// Allocates and initialises; returns the time, and the owners.
-pub(crate) fn fill(
-    cache: &Cache<ItemSer>,
-    n: usize,
-) -> Result<(u64, KVVec<Preserved<ItemSer>>)> {
+pub(crate) fn fill(cache: &Cache<ItemSer>, n: usize) -> Result<(u64, KVVec<Preserved<ItemSer>>)> {
     let mut owners = KVVec::with_capacity(n, GFP_KERNEL)?;
     let (ns, ()) = timed(|| {
         for number in 0..n {

@@ -39,7 +39,8 @@ pub(crate) fn push(words: &mut Words<'_>, reply: &mut Reply) -> Result {
         reply.row("vec.pop", nr, ours_ns, "VVec", peer_ns);
     }
     let words = [1u64; NR_EXTEND];
-    let (ours_ns, ()) = timed(|| (0..nr / NR_EXTEND).try_for_each(|_| ours.extend_from_slice(&words)))?;
+    let (ours_ns, ()) =
+        timed(|| (0..nr / NR_EXTEND).try_for_each(|_| ours.extend_from_slice(&words)))?;
     let (peer_ns, ()) = timed(|| {
         (0..nr / NR_EXTEND).try_for_each(|_| Ok(peer.extend_from_slice(&words, GFP_KERNEL)?))
     })?;

@@ -47,10 +47,7 @@ fn parcel(words: &mut Words<'_>) -> Result<(Named<ParcelSer>, usize, u64)> {
     let name = words.name()?;
     let size_bytes = words.number()?;
     let seed = words.number()? as u64;
-    let parcel = given(
-        "parcel",
-        Named::open(&name, EMPTY, GFP_KERNEL),
-    )?;
+    let parcel = given("parcel", Named::open(&name, EMPTY, GFP_KERNEL))?;
     Ok((parcel, size_bytes, seed))
 }
 
@@ -69,10 +66,8 @@ pub(crate) fn give(words: &mut Words<'_>, reply: &mut Reply) -> Result {
         "grown" => given("growing", (0..len).try_for_each(|_| area.push(0)))?,
         _ => return Err(EPROTO),
     }
-    let mut index = 0;
-    for place in area.iter_mut() {
+    for (index, place) in area.iter_mut().enumerate() {
         *place = word(index, seed);
-        index += 1;
     }
     reply.put("runs", area.nr_runs() as u64);
     let handed = area.into_area().into_kho_vmalloc();
