@@ -4,8 +4,8 @@
 //! afterwards, all of them linked; and can go on changing them.
 //!
 //! Tried against code that was broken on purpose, and noticed: a change that is not finished by who
-//! opens it, or not in each of its steps; entries that are freed before they are unlinked; a step that
-//! is not idempotent; the record written after its seal.
+//! opens it; entries that are freed before they are unlinked; a record without the number of names; the
+//! record written after its seal.
 
 use core::mem::offset_of;
 use std::collections::BTreeMap;

@@ -37,5 +37,6 @@ unsigned long selftest_fragment_memory(unsigned int order);
 /* views.c */
 bool selftest_faults(const void *address);
 unsigned long selftest_mapped_bytes(const void *address);
+bool selftest_maps_huge(void);
 
 #endif

@@ -2,9 +2,12 @@
 /* What a contiguous view is made of, for views.rs. */
 
 #include <linux/errno.h>
+#include <linux/kconfig.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/uaccess.h>
+
+#include <asm/processor.h>
 
 #include "helpers.h"
 
@@ -18,21 +21,24 @@ bool selftest_faults(const void *address)
 
 /*
  * The bytes that the page table maps at once there: of a page, or of a huge
- * one. 0 if nobody can say: the kernel's page table is not for modules.
+ * one. By way of the page table in use, since the kernel's own is not for
+ * modules; what is above user space is the same in all.
  */
 unsigned long selftest_mapped_bytes(const void *address)
 {
-#ifdef MODULE
-	return 0;
-#else
 	unsigned long at = (unsigned long)address;
-	p4d_t *p4d = p4d_offset(pgd_offset_k(at), at);
-	pud_t *pud = pud_offset(p4d, at);
+	pgd_t *pgd = (pgd_t *)__va(read_cr3_pa()) + pgd_index(at);
+	pud_t *pud = pud_offset(p4d_offset(pgd, at), at);
 	pmd_t *pmd;
 
 	if (pud_leaf(*pud))
 		return PUD_SIZE;
 	pmd = pmd_offset(pud, at);
 	return pmd_leaf(*pmd) ? PMD_SIZE : PAGE_SIZE;
-#endif
+}
+
+/* Whether views are made of huge pages: vmap(), which is for modules, has none. */
+bool selftest_maps_huge(void)
+{
+	return IS_BUILTIN(CONFIG_KPRESERVE);
 }
