@@ -4,7 +4,10 @@
 
 use kernel::prelude::*;
 use kpreserve::kho::{
-    validate::expect_equal,
+    validate::{
+        expect_at_least,
+        expect_equal, //
+    },
     Refusal, //
 };
 use kpreserve::prelude::*;
@@ -49,8 +52,10 @@ impl RunList {
             list.nr_inline = nr_runs;
             return Ok(list);
         }
-        let area = PVec::adopt(object.runs, GFP_KERNEL)?;
         let at = object.runs.into_raw();
+        // A handle that is null is no damage anywhere else.
+        expect_at_least("MemfdSer", "runs", nr_runs as u64, at, 1).map_err(Refusal::report)?;
+        let area = PVec::adopt(object.runs, GFP_KERNEL)?;
         expect_equal("MemfdSer", "nr_runs", at, nr_runs as u64, area.len() as u64)
             .map_err(Refusal::report)?;
         list.area = Some(area);

@@ -14,7 +14,7 @@ use crate::command::Words;
 use crate::image;
 use crate::reply::Reply;
 
-/// `corrupt WAY [NAME]`.
+/// `corrupt WAY [NAME]`; `corrupt object-OFFSET NAME BITS`.
 pub(crate) fn run(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
     let way = words.word()?;
     if let Some(field) = way.strip_prefix("root-") {
@@ -29,6 +29,7 @@ pub(crate) fn run(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
         Some(("arena", field)) => arena(field, &name),
         Some(("entry", field)) => name_entry(field, &name),
         Some(("slab", field)) => slab(field, &name),
+        Some(("object", offset)) => object(offset, &name, words.number()? as u64),
         _ => Err(EPROTO),
     }
 }
@@ -188,5 +189,22 @@ fn slab(field: &str, name: &CString) -> Result {
         ]);
     }
     at.write(words);
+    Ok(())
+}
+
+/// A word, `offset` bytes into each object of the first slab of a cache: the bits that are named change.
+fn object(offset: &str, name: &CString, bits: u64) -> Result {
+    const HEADER_BYTES: usize = 56;
+    let offset: usize = offset.parse().map_err(|_| EPROTO)?;
+    let owner = image::arena_of(name)?;
+    let arena = image::arena(owner)?.read();
+    let (stride, first) = (arena.stride_bytes as usize, arena.first_slot as usize);
+    for slot in 0..arena.nr_slots as usize {
+        let tag = image::in_first_run::<u8>(owner, HEADER_BYTES + slot)?.read();
+        if tag & 1 == 1 {
+            let word = image::in_first_run::<u64>(owner, first + slot * stride + offset)?;
+            word.change(|word| *word ^= bits);
+        }
+    }
     Ok(())
 }
