@@ -121,3 +121,17 @@ pub(crate) fn row(
     );
     Ok(())
 }
+
+/// `memfd.rows BYTES`: what a memfd added to the boots that `ours` and `theirs` noted.
+pub(crate) fn memfd_rows(words: &mut Words<'_>, reply: &mut Reply) -> Result {
+    let n = words.number()?;
+    let baseline = Baseline::read()?;
+    row(
+        reply,
+        "memfd.boot",
+        n,
+        "memfd_luo",
+        |side| baseline.added(side),
+        "theirs",
+    )
+}

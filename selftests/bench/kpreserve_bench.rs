@@ -104,6 +104,8 @@ const COMMANDS: &[(&str, Command)] = &[
     ("area.huge.adopt", areas::huge_adopt),
     // area.rows BYTES [fragmented]
     ("area.rows", areas::rows),
+    // memfd.rows BYTES
+    ("memfd.rows", boot::memfd_rows),
 ];
 
 module! {
