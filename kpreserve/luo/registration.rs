@@ -3,10 +3,10 @@
 //! A handler that LUO knows.
 
 use core::pin::Pin;
-use core::ptr::NonNull;
 
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::types::Opaque;
 
 use kpreserve_kho::Preservable;
 use kpreserve_slab::{
@@ -36,8 +36,9 @@ pub struct Registration<H: FileHandler> {
 /// What LUO's callbacks find: LUO has the address of `raw`.
 #[repr(C)]
 pub(super) struct Known<H: FileHandler> {
-    raw: bindings::FileHandler,
-    notifier: bindings::NotifierBlock,
+    // Lists that these are in are changed by C.
+    raw: Opaque<bindings::FileHandler>,
+    notifier: Opaque<bindings::NotifierBlock>,
     ops: bindings::FileOps,
     handler: H,
     cache: Result<Cache<H::State>>,
@@ -73,33 +74,31 @@ impl<H: FileHandler> Registration<H> {
             next: core::ptr::null_mut(),
             prev: core::ptr::null_mut(),
         };
-        let mut known = KBox::pin(
+        let known = KBox::pin(
             Known {
-                raw: bindings::FileHandler {
+                raw: Opaque::new(bindings::FileHandler {
                     ops: core::ptr::null(),
                     compatible,
                     list: empty,
                     flb_list: empty,
-                },
-                notifier: bindings::NotifierBlock {
+                }),
+                notifier: Opaque::new(bindings::NotifierBlock {
                     notifier_call: callbacks::on_reboot::<H>,
                     next: core::ptr::null_mut(),
                     // Before the framework freezes, which comes last of all.
                     priority: 0,
-                },
+                }),
                 ops: callbacks::ops::<H>(owner.cast()),
                 handler,
                 cache: open_cache::<H>(),
             },
             GFP_KERNEL,
         )?;
-        // SAFETY: nothing is moved out.
-        let place = unsafe { known.as_mut().get_unchecked_mut() };
-        place.raw.ops = &place.ops;
-        let (raw, notifier) = (
-            NonNull::from(&mut place.raw),
-            NonNull::from(&mut place.notifier),
-        );
+        let (raw, notifier) = known.places();
+        // SAFETY: nobody else knows of it yet.
+        let ops = unsafe { &raw mut (*raw).ops };
+        // SAFETY: a field of what was just made; the callbacks stay beside it.
+        unsafe { ops.write(&known.ops) };
         // SAFETY: both stay where they are until `drop` has taken them back; the callbacks take what
         // LUO gives them.
         unsafe { register(raw, notifier) }?;
@@ -109,18 +108,18 @@ impl<H: FileHandler> Registration<H> {
 
 impl<H: FileHandler> Drop for Registration<H> {
     fn drop(&mut self) {
-        // SAFETY: nothing is moved out.
-        let place = unsafe { self.known.as_mut().get_unchecked_mut() };
-        let (raw, notifier) = (
-            NonNull::from(&mut place.raw),
-            NonNull::from(&mut place.notifier),
-        );
+        let (raw, notifier) = self.known.places();
         // SAFETY: registered by `new`.
         unsafe { unregister(raw, notifier) };
     }
 }
 
 impl<H: FileHandler> Known<H> {
+    /// Returns what C is told of.
+    fn places(&self) -> (*mut bindings::FileHandler, *mut bindings::NotifierBlock) {
+        (self.raw.get(), self.notifier.get())
+    }
+
     /// Returns the handler.
     pub(super) fn handler(&self) -> &H {
         &self.handler
@@ -189,16 +188,16 @@ fn open_cache<H: FileHandler>() -> Result<Cache<H::State>> {
 /// Both stay valid, and where they are, until [`unregister`].
 #[inline(never)]
 unsafe fn register(
-    raw: NonNull<bindings::FileHandler>,
-    notifier: NonNull<bindings::NotifierBlock>,
+    raw: *mut bindings::FileHandler,
+    notifier: *mut bindings::NotifierBlock,
 ) -> Result {
     // SAFETY: says the caller.
-    to_result(unsafe { bindings::register_reboot_notifier(notifier.as_ptr()) })?;
+    to_result(unsafe { bindings::register_reboot_notifier(notifier) })?;
     // SAFETY: says the caller.
-    let registered = to_result(unsafe { bindings::liveupdate_register_file_handler(raw.as_ptr()) });
+    let registered = to_result(unsafe { bindings::liveupdate_register_file_handler(raw) });
     if registered.is_err() {
         // SAFETY: registered above.
-        unsafe { bindings::unregister_reboot_notifier(notifier.as_ptr()) };
+        unsafe { bindings::unregister_reboot_notifier(notifier) };
     }
     registered
 }
@@ -209,12 +208,9 @@ unsafe fn register(
 ///
 /// Both were registered.
 #[inline(never)]
-unsafe fn unregister(
-    raw: NonNull<bindings::FileHandler>,
-    notifier: NonNull<bindings::NotifierBlock>,
-) {
+unsafe fn unregister(raw: *mut bindings::FileHandler, notifier: *mut bindings::NotifierBlock) {
     // SAFETY: says the caller.
-    unsafe { bindings::liveupdate_unregister_file_handler(raw.as_ptr()) };
+    unsafe { bindings::liveupdate_unregister_file_handler(raw) };
     // SAFETY: says the caller.
-    unsafe { bindings::unregister_reboot_notifier(notifier.as_ptr()) };
+    unsafe { bindings::unregister_reboot_notifier(notifier) };
 }

@@ -120,6 +120,9 @@ impl<'a> Parts<'a> {
             for name in &generation.modules {
                 self.module(name, variant)?;
             }
+            for name in &generation.programs {
+                programs::make(self.shop, name)?;
+            }
         }
         // Nobody rebuilds a module while it is being packed.
         let _lock = self.shop.checkout().lock()?;

@@ -3,7 +3,7 @@
 //! The kernel's own selftests, `tools/testing/selftests/liveupdate` of the source that is tested: built as they are, static, and
 //! run inside the machine.
 
-use crate::{run, source, ui::Stage, workshop::Workshop};
+use crate::{cache, run, source, ui::Stage, workshop::Workshop};
 use anyhow::{bail, Result};
 use std::path::PathBuf;
 
@@ -28,25 +28,26 @@ pub(crate) fn make(shop: &Workshop, name: &str) -> Result<PathBuf> {
         );
     }
     let (root, from) = (shop.root()?, shop.source()?);
-    let id = format!("selftests-{}-{}", from.id, root.id());
+    // Of the kernel's headers those for user space, as they would be installed.
+    let line = format!(
+        "make -s -C {source} O={OUT}/headers headers
+        cd {source}/tools/testing/selftests/liveupdate
+        for program in {programs}; do
+            gcc -static -O2 -Wall -Wno-unused-function -D_GNU_SOURCE -I.. -Ilib/include \
+                -isystem {OUT}/headers/usr/include -o {OUT}/$program $program.c lib/*.c
+        done
+        rm -r {OUT}/headers",
+        source = source::INSIDE,
+        programs = PROGRAMS.join(" "),
+    );
+    let recipe = cache::hash([root.id(), &line]);
+    let id = format!("selftests-{}-{recipe}", from.id);
     let made = shop.cache().folder(&id, |part| {
         let mut stage = Stage::start("programs: the kernel's own selftests");
         let jail = root
             .jail()
             .show(&from.folder, source::INSIDE)
             .lend(part, OUT);
-        // Of the kernel's headers those for user space, as they would be installed.
-        let line = format!(
-            "make -s -C {source} O={OUT}/headers headers
-            cd {source}/tools/testing/selftests/liveupdate
-            for program in {programs}; do
-                gcc -static -O2 -Wall -Wno-unused-function -D_GNU_SOURCE -I.. -Ilib/include \
-                    -isystem {OUT}/headers/usr/include -o {OUT}/$program $program.c lib/*.c
-            done
-            rm -r {OUT}/headers",
-            source = source::INSIDE,
-            programs = PROGRAMS.join(" "),
-        );
         run::logged(
             &mut stage,
             &shop.cache().log("programs"),

@@ -12,8 +12,8 @@ use std::{
 /// Not a pipe: who goes on in the background would keep it open.
 const OUTPUT: &str = "/output";
 
-/// `run PROGRAM [ARGUMENT ...] [exit=N]`: passes if the program exits with N (0 unless said otherwise), and has neither skipped nor
-/// failed a test by its own account.
+/// `run PROGRAM [ARGUMENT ...] [exit=N]`: passes if the program exits with N (0 unless said otherwise), and by its own account has
+/// neither skipped nor failed a test, nor left out one that it planned.
 pub(crate) fn run(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (exit, rest) = words::option(arguments, "exit");
     let Some((program, arguments)) = rest.split_first() else {
@@ -43,6 +43,14 @@ pub(crate) fn run(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     if expected == 0 {
         if let Some(line) = bad {
             bail!("{program}: {line}");
+        }
+        let planned = text.lines().find_map(|line| line.strip_prefix("1.."));
+        let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
+        if let Some(planned) = planned.and_then(|number| number.trim().parse::<usize>().ok()) {
+            ensure!(
+                passed == planned,
+                "{program} planned {planned} tests, and {passed} have passed"
+            );
         }
     }
     Ok(())
