@@ -300,6 +300,11 @@ impl<T: Preservable> Area<T> {
         self.raw.discard()
     }
 
+    /// Does what [`discard`](Self::discard) does, for one who has passed the gate. Cannot fail.
+    pub fn discard_with(self, pass: &GatePass<'_>) {
+        self.raw.discard_with(pass);
+    }
+
     fn checked_end(&self, from: usize, nr: usize) -> Result<usize> {
         from.checked_add(nr)
             .filter(|&end| end <= self.len())

@@ -66,8 +66,8 @@ pub struct MapAreas<K: Preservable, V: Preservable> {
 /// # Invariants
 ///
 /// `keys` and `values` have as many elements as each other. Each index below is in use, which exactly one
-/// bucket says, or free, which exactly one place of `free` says; what is free is zeros. The topmost
-/// place of `free` may name the index behind the last.
+/// bucket says, or free, which exactly one place of `free` says; what is free is zeros. While an
+/// insertion is made, the topmost place of `free` may name the index behind the last.
 pub struct PMap<K: Preservable + Copy, V: Preservable> {
     head: PVec<MapHeadSer<K, V>>,
     keys: PVec<K>,
@@ -143,18 +143,20 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     ///
     /// EBUSY once the framework is frozen; the map is closed then, as if it had been dropped.
     pub fn discard(self) -> Result {
-        let _pass = self.head.raw().enter()?;
+        let pass = self.head.raw().enter()?;
         self.ser()?.state.store(MapSer::ENDING);
-        // Whoever opens the map after a cut finishes this, so the head goes last.
+        // Whoever opens the map after a cut finishes this, so the head goes last. Nothing fails from here
+        // on, also if somebody has begun to freeze: the map is over.
         for vector in [self.free, self.buckets.into_words()] {
-            vector.discard()?;
+            vector.discard_with(&pass);
         }
         if let Some(idle) = self.idle {
-            idle.discard()?;
+            idle.discard_with(&pass);
         }
-        self.keys.discard()?;
-        self.values.discard()?;
-        self.head.discard()
+        self.keys.discard_with(&pass);
+        self.values.discard_with(&pass);
+        self.head.discard_with(&pass);
+        Ok(())
     }
 
     fn ser(&self) -> Result<&MapSer> {

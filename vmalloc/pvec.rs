@@ -276,6 +276,11 @@ impl<T: Preservable> PVec<T> {
     pub fn discard(self) -> Result {
         self.area.discard()
     }
+
+    /// Does what [`discard`](Self::discard) does, for one who has passed the gate. Cannot fail.
+    pub fn discard_with(self, pass: &GatePass<'_>) {
+        self.area.discard_with(pass);
+    }
 }
 
 impl<T: Preservable> Deref for PVec<T> {

@@ -253,17 +253,22 @@ impl RawArea {
     /// # Errors
     ///
     /// EBUSY once the framework is frozen; the area is closed then, whole.
-    pub fn discard(mut self) -> Result {
+    pub fn discard(self) -> Result {
         let pass = self.enter()?;
+        self.discard_with(&pass);
+        Ok(())
+    }
+
+    /// Does what [`discard`](Self::discard) does, for one who has passed the gate. Cannot fail.
+    pub fn discard_with(mut self, pass: &GatePass<'_>) {
         self.truncate(0);
-        self.release_runs(&pass, 0);
+        self.release_runs(pass, 0);
         let (ledger, id) = (self.inner.arena.ledger(), self.inner.arena.id());
         // SAFETY: the arena is ours; its runs were given back above, and `retired` keeps it and its
         // descriptor from being used again.
-        unsafe { ledger.retire(&pass, id) };
+        unsafe { ledger.retire(pass, id) };
         // INVARIANT: the record is somebody else's from here on.
         self.inner.retired = true;
-        Ok(())
     }
 }
 

@@ -15,6 +15,11 @@
 //! | what is free may be cleared before the bucket's store (change.rs, `smp_mb`) | the same |
 //! | free indices are not used again | `churn_takes_no_memory` |
 //! | inherited free indices are believed (open.rs) | `hostile_bytes_are_refused` |
+//! | an index is put on the stack before there is room for its key (change.rs) | `keys_are_counted_right_after_a_failure` |
+//! | one that is not there stays on it (open.rs) | `a_cut_anywhere...` |
+//! | those beneath sixteen damaged ones are believed (change.rs) | `indices_that_are_in_use...` |
+//! | what is on the stack twice is cleared, though it is in use (open.rs) | the same |
+//! | what a map consists of passes the gate once more to be discarded (pmap.rs) | `a_freeze_leaves_a_map_whole...` |
 //! | what is free is not cleared: its key, its value (change.rs, `wipe`) | `what_went_is_cleared` |
 //! | an insertion does not look at the gate, or a removal (change.rs) | `a_frozen_map_is_read_only` |
 //! | there is always room, or the table is never crowded (change.rs, `has_room`) | `a_cut_anywhere...`, `a_million_names_cross` |
@@ -24,12 +29,15 @@
 
 mod framework_common;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use framework_common::{
     name,
     up, //
 };
+use kernel::observe::set_observer;
 use kernel::prelude::*;
 use kernel::print::take_complaints;
 use kpreserve::{
@@ -38,10 +46,12 @@ use kpreserve::{
     Open as _,
     PMap,
     PStrings,
+    PVec,
     Phys,
     StrSer, //
 };
 use kpreserve_sim::{
+    Call,
     Config,
     Cut,
     Faults,
@@ -207,6 +217,14 @@ fn cut_at_each_step(before: &[Change], change: Change) {
         machine.assert_sound();
         let framework = up(machine.reboot());
         assert_eq!(contents(&open(framework).unwrap()), model);
+        // Keys are counted right, too, if the next thing is that one goes.
+        let framework = up(image.boot());
+        let mut map = open(framework).unwrap();
+        let mut model = contents(&map);
+        if let Some((first, value)) = model.pop_first() {
+            assert_eq!(map.remove(&first), Ok(Some(value)));
+        }
+        assert_eq!(contents(&map), model, "{change:?} cut {step}");
     }
     if old != new {
         assert!(nr_seen[0] > 0 && nr_seen[1] > 0, "{change:?}: {nr_seen:?}");
@@ -345,6 +363,79 @@ fn no_memory_changes_nothing() {
             nr_failed += 1;
         }
         assert!(nr_failed > 2, "nothing ever failed");
+    }
+}
+
+#[test]
+fn keys_are_counted_right_after_a_failure() {
+    // What is missing is now a page of a table, now one of the keys.
+    for nr_more in 1..8 {
+        let machine = SimMachine::boot(Config::with_pages(1024));
+        let framework = up(machine);
+        let mut map = open(framework).unwrap();
+        let mut model = Model::new();
+        machine.set_faults(Faults::nth_of(Call::Alloc, nr_more).and_after());
+        for number in 0.. {
+            if map.insert(key(number), number).is_err() {
+                break;
+            }
+            model.insert(key(number), number);
+        }
+        assert_eq!(map.len(), model.len());
+        if let Some((first, value)) = model.pop_first() {
+            assert_eq!(map.remove(&first), Ok(Some(value)));
+        }
+        assert_eq!(map.len(), model.len(), "{nr_more} pages");
+    }
+}
+
+/// Runs `change`, and lets a freeze begin, on a thread of its own, when this one is about to do its
+/// `n`th atomic store; returns what became of it, and whether it came to that. The freeze is over then.
+fn frozen_at<R>(framework: &'static Framework, n: usize, change: impl FnOnce() -> R) -> (R, bool) {
+    // What tells, without a lock, that the gate is closed.
+    let mut gate = PVec::<u64>::create_in(framework, GFP_KERNEL).unwrap();
+    let count = Rc::new(Cell::new(0));
+    let counter = count.clone();
+    set_observer(Some(std::boxed::Box::new(move |_| {
+        counter.set(counter.get() + 1);
+        if counter.get() == n {
+            // It waits for whoever has passed the gate.
+            std::thread::spawn(|| framework.freeze());
+            while gate.truncate(0).is_ok() {
+                std::thread::yield_now();
+            }
+        }
+    })));
+    let result = change();
+    set_observer(None);
+    framework.thaw();
+    (result, count.get() >= n)
+}
+
+#[test]
+fn a_freeze_leaves_a_map_whole_or_ends_it() {
+    let model: Model = (0..100).map(|number| (key(number), number)).collect();
+    for n in 1.. {
+        let machine = SimMachine::boot(Config::with_pages(1024));
+        let framework = up(machine);
+        let mut map = open(framework).unwrap();
+        for (key, value) in &model {
+            map.insert(*key, *value).unwrap();
+        }
+        let (discarded, was_frozen) = frozen_at(framework, n, || map.discard());
+        let left = match discarded {
+            Ok(()) => Model::new(),
+            Err(error) => {
+                assert_eq!(error, EBUSY);
+                model.clone()
+            }
+        };
+        let is_left = contents(&open(framework).unwrap()) == left;
+        assert!(is_left, "store {n}: {discarded:?}");
+        machine.assert_sound();
+        if !was_frozen {
+            break;
+        }
     }
 }
 
@@ -511,6 +602,40 @@ fn hostile_bytes_are_refused() {
         let complaints = take_complaints();
         let is_named = complaints.iter().any(|line| line.contains(field));
         assert!(is_named, "{field}: {complaints:?}");
+    }
+}
+
+#[test]
+fn indices_that_are_in_use_are_never_taken_for_free() {
+    // What the stack of free indices says: many of what is in use, or one of them twice on top.
+    let all: fn(u64) -> u64 = |place| place;
+    let twice: fn(u64) -> u64 = |place| if place < 22 { 36 + place } else { 5 };
+    for damage in [all, twice] {
+        let machine = SimMachine::boot(Config::with_pages(1024));
+        let framework = up(machine);
+        let mut map = open(framework).unwrap();
+        let mut model = Model::new();
+        for number in 0..60 {
+            map.insert(key(number), number).unwrap();
+            model.insert(key(number), number);
+        }
+        for number in 36..60 {
+            map.remove(&key(number)).unwrap();
+            model.remove(&key(number));
+        }
+        let mut image = machine.image();
+        let free_at = page_of(&image, &[36, 37, 38, 39]);
+        for place in 0..24 {
+            image.write_u64(free_at.checked_add(8 * place).unwrap(), damage(place));
+        }
+        let framework = up(image.boot());
+        let mut map = open(framework).unwrap();
+        assert_eq!(entries(&map), model);
+        for number in 100..150 {
+            map.insert(key(number), number).unwrap();
+            model.insert(key(number), number);
+            assert_eq!(entries(&map), model, "{number}");
+        }
     }
 }
 

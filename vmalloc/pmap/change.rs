@@ -248,26 +248,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// pass, in the room that there is.
     fn place_free(&mut self, pass: Option<&GatePass<'_>>, key: K, value: V) -> Result<u32> {
         let nr = self.keys.len();
-        // What the previous kernel left may name what is in use.
-        for _ in 0..NR_DAMAGED_MAX {
-            if self.free.is_empty() || self.free.len() > self.nr_free_inherited {
-                break;
-            }
-            self.nr_free_inherited = self.free.len() - 1;
-            let Some(refusal) = self.check_inherited(self.top().ok_or(EINVAL)?)? else {
-                break;
-            };
-            refusal.report();
-            self.pop_free();
-        }
-        let index = match self.top() {
-            Some(top) => top,
-            None => {
-                self.push_free(u32::try_from(nr).map_err(|_| ENOMEM)?)?;
-                nr as u64
-            }
-        };
-        if index != nr as u64 {
+        let top = self.top_unused()?;
+        if let Some(index) = top.filter(|&top| top != nr as u64) {
             self.check_free(index).map_err(Refusal::report)?;
             *self.values.get_mut(index as usize).ok_or(EINVAL)? = value;
             *self.keys.get_mut(index as usize).ok_or(EINVAL)? = key;
@@ -279,6 +261,10 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
                 .reserve_with(pass, (nr + 1).saturating_sub(self.values.len()))?;
             self.keys.reserve_with(pass, 1)?;
         }
+        // Nothing fails from here on: an index that is not there stays on the stack for this change only.
+        if top.is_none() {
+            self.push_free(last)?;
+        }
         // The values first: there are as many as keys, or one more.
         match self.values.get_mut(nr) {
             Some(place) => *place = value,
@@ -289,6 +275,28 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         }
         self.keys.push_within_capacity(key).map_err(|_| ENOMEM)?;
         Ok(last)
+    }
+
+    /// Returns the index on top of the stack, if it is free; damaged ones are taken off, up to
+    /// [`NR_DAMAGED_MAX`] of them, after which an index that was never used does as well.
+    fn top_unused(&mut self) -> Result<Option<u64>> {
+        for _ in 0..NR_DAMAGED_MAX {
+            let Some(top) = self.top() else {
+                return Ok(None);
+            };
+            if self.free.len() > self.nr_free_inherited {
+                return Ok(Some(top));
+            }
+            // What the previous kernel left may name what is in use. It is looked at once.
+            let refusal = self.check_inherited(top)?;
+            self.nr_free_inherited = self.free.len() - 1;
+            let Some(refusal) = refusal else {
+                return Ok(Some(top));
+            };
+            refusal.report();
+            self.pop_free();
+        }
+        Ok(None)
     }
 
     /// Puts an index on the stack, which has room.

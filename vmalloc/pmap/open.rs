@@ -129,10 +129,17 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         let (Some(top), below) = (top, below) else {
             return Ok(());
         };
-        if Some(top) == below {
-            // A replacement that was all but done.
+        if top >= self.keys.len() as u64 {
+            // An insertion that had not come to its key: the index is not there.
             self.free.truncate_with(pass, nr_free - 1);
-            self.wipe_free(top);
+            return Ok(());
+        }
+        if Some(top) == below {
+            // A replacement that was all but done. The previous kernel may have damaged this, too.
+            self.free.truncate_with(pass, nr_free - 1);
+            if !self.is_used(top)? {
+                self.wipe_free(top);
+            }
             return Ok(());
         }
         if self.is_used(top)? {
