@@ -79,7 +79,7 @@ impl<T: Preservable> Area<T> {
     ///
     /// # Errors
     ///
-    /// With the area as it was: EINVAL if it has no element, or has several runs with bytes left over
+    /// With the area as it was, but that runs without an element may have been given back: EINVAL if it has no element, or has several runs with bytes left over
     /// behind their last element, so that it is no array; EFBIG if it has more than 2^32 - 1 pages;
     /// ENOMEM; EBUSY once the framework is frozen.
     // The area comes back; a box for it would be one more thing that fails.

@@ -4,7 +4,8 @@
 //!
 //! The descriptor and its list are bytes of the previous kernel: each page of the list is probed before it
 //! is read, each block before anything is made of it; all of them are known, and apart from each other,
-//! before the first is taken. Bounded by the number of pages that the descriptor claims.
+//! before the first is taken. Bounded by the pages that the list has, whatever the descriptor claims: a list
+//! that goes round is noticed before it has been gone through twice more.
 
 use kernel::prelude::*;
 
@@ -123,13 +124,31 @@ impl Incomings {
         let nr_chunks_max = nr_blocks / NR_ENTRIES + 1;
         let mut found = Self {
             chunks: KVVec::new(),
-            blocks: KVVec::with_capacity(nr_blocks, GFP_KERNEL)?,
+            // It grows as blocks are found: who claims 16 TiB is not given the memory to list them.
+            blocks: KVVec::new(),
         };
+        // Where the list was last when the number of its pages was a power of two: who goes round comes
+        // back there.
+        let mut marked = 0;
         let mut next = ser.first;
         while next != 0 {
             let nr_chunks = found.chunks.len() as u64;
             expect_at_most(S_CHUNK, "next", next, nr_chunks + 1, nr_chunks_max as u64)
                 .map_err(Refusal::report)?;
+            let is_new = next != marked;
+            expect(
+                S_CHUNK,
+                "next",
+                next,
+                next,
+                marked,
+                Relation::ApartFrom,
+                is_new,
+            )
+            .map_err(Refusal::report)?;
+            if nr_chunks.is_power_of_two() {
+                marked = next;
+            }
             next = found.read_chunk(machine, next, order, nr_blocks)?;
         }
         let nr_found = found.blocks.len() as u64;

@@ -275,6 +275,18 @@ impl RawArea {
             at = end;
         }
     }
+
+    /// Clears the bytes of the last run in which no element fits.
+    pub(super) fn clear_slack(&mut self) {
+        let (Some(span), Some(run)) = (self.inner.directory.last(), self.inner.arena.runs().last())
+        else {
+            return;
+        };
+        let slack_bytes = self.inner.stride.slack_bytes(run.pages.order());
+        let elements_bytes = (span.end - span.first) * self.inner.stride.bytes();
+        // SAFETY: the runs; this is the last of them, which is that large, and `self` is borrowed mutably.
+        unsafe { place_bytes(span.payload, elements_bytes).write_bytes(0, slack_bytes) };
+    }
 }
 
 /// Returns the bytes of a value.

@@ -27,13 +27,15 @@ impl RawArea {
         self.inner.gate
     }
 
-    /// Clears what may be left behind the last published element.
+    /// Clears what may be left behind the last published element, and in the last run behind the last one
+    /// that it has room for.
     pub(crate) fn clear_unpublished(&mut self) {
         let (from, to) = (
             self.tail.len.max(self.inner.stale.start),
             self.inner.stale.end,
         );
         self.clear(from, to);
+        self.clear_slack();
     }
 
     /// Ends the area: its runs are preserved as blocks of `block_order` instead, and `handed`, which has

@@ -15,6 +15,8 @@
 //! | blocks that fail are not taken back | `no_memory_leaves_the_area_as_it_was` |
 //! | a list may go round (take.rs) | `hostile_lists_are_refused` |
 //! | blocks are not compared with each other | the same |
+//! | that is noticed by the number of pages that are claimed only | `a_list_costs_what_it_is...` |
+//! | bytes in which no element fits are not cleared (exchange.rs) | `nothing_of_what_was_taken_over...` |
 //! | pages of the list are not freed | `a_vmalloc_area_becomes_ours` |
 
 use std::vec::Vec;
@@ -203,6 +205,25 @@ fn nothing_but_elements_leaves() {
 }
 
 #[test]
+fn nothing_of_what_was_taken_over_leaves_but_elements() {
+    // A page of somebody else's, full of words: behind the last element, and where no element fits.
+    let boot = Boot::first();
+    let blocks = vmalloc(boot.machine, 0, 1);
+    boot.machine.write_phys(blocks[0], &[0xee; PAGE_BYTES]);
+    let ser = preserve_vmalloc(boot.machine, 0, &blocks);
+    let boot = boot.reboot();
+    let mut area = boot.area::<[u8; 24]>(1, 0);
+    // SAFETY: nobody else knows of it.
+    unsafe { area.take_kho_vmalloc(&ser, 10) }.unwrap();
+    let given = area.into_kho_vmalloc().map_err(|(error, _)| error).unwrap();
+    let ser = given.ser();
+    let next = boot.reboot();
+    let memory = restore_vmalloc(next.machine, &ser);
+    assert_eq!(memory[..240], [0xee; 240]);
+    assert!(memory[240..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
 fn discarding_frees_all() {
     let boot = Boot::first();
     let before = boot.held();
@@ -386,6 +407,33 @@ fn hostile_lists_are_refused() {
         assert_eq!(take(&boot, &ser, 100).err(), Some(errno), "{field}");
         assert!(log_says(field), "{field} is not named");
         assert_eq!(boot.machine.nr_incoming_pages(), nr_incoming);
+    }
+}
+
+#[test]
+fn a_list_costs_what_it_is_not_what_it_claims() {
+    // Lists that go round, by way of all of their pages or of the last, and claim all there can be.
+    for first in [0, 1, 5] {
+        for total_pages in [1 << 16, u32::MAX] {
+            let boot = Boot::first();
+            let blocks = vmalloc(boot.machine, 0, 5 * NR_ENTRIES);
+            let mut ser = preserve_vmalloc(boot.machine, 0, &blocks);
+            ser.total_pages = total_pages;
+            let mut pages = vec![Phys::new(ser.first)];
+            for _ in 0..5 {
+                let mut next = [0; 8];
+                boot.machine.read_phys(pages[pages.len() - 1], &mut next);
+                pages.push(Phys::new(u64::from_ne_bytes(next)));
+            }
+            let next = pages[first].get().to_ne_bytes();
+            boot.machine.write_phys(pages[5], &next);
+            let boot = boot.reboot();
+            let nr_probes = boot.machine.counters().probe;
+            assert_eq!(take(&boot, &ser, 100).err(), Some(EINVAL));
+            assert!(log_says("next"), "{total_pages} pages, round to {first}");
+            let nr_probes = boot.machine.counters().probe - nr_probes;
+            assert!(nr_probes < 20 * 512, "{nr_probes} probes");
+        }
     }
 }
 
