@@ -8,10 +8,13 @@ use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kpreserve_kho::{
     ArenaHandle,
+    GatePass,
+    Ledger,
     Preservable,
     SharedU64, //
 };
 use kpreserve_vmalloc::abi::MapSer;
+use kpreserve_vmalloc::buckets::NR_BUCKETS_MIN;
 use kpreserve_vmalloc::pmap::{
     MapAreas,
     MapHeadSer, //
@@ -30,18 +33,18 @@ use crate::open::{
 
 impl<K: Preservable + Copy, V: Preservable> Open for PMap<K, V> {
     fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self> {
+        let pass = framework.gate().enter()?;
         let head = PVec::open_in(framework, name, flags)?;
-        open_or_make(framework, head, flags)
+        open_or_make(framework, &pass, head, flags)
     }
 }
 
 impl<K: Preservable + Copy, V: Preservable> Anonymous<MapHeadSer<K, V>> for PMap<K, V> {
     fn create_in(framework: &'static Framework, flags: Flags) -> Result<Self> {
-        let areas = NewAreas::new(framework, flags)?;
-        let mut head = Unfinished::new(framework, flags)?;
-        if let Some(head) = &mut head.0 {
-            head.reserve(1)?;
-        }
+        // Held all along: what does not come about is freed, also if somebody begins to freeze.
+        let pass = framework.gate().enter()?;
+        let areas = NewAreas::new(framework, &pass, flags)?;
+        let head = Unfinished::new(framework, &pass, 1, flags)?;
         areas.finish(head.finish()?)
     }
 
@@ -50,8 +53,9 @@ impl<K: Preservable + Copy, V: Preservable> Anonymous<MapHeadSer<K, V>> for PMap
         handle: ArenaHandle<MapHeadSer<K, V>>,
         flags: Flags,
     ) -> Result<Self> {
+        let pass = framework.gate().enter()?;
         let head = PVec::adopt_in(framework, handle, flags)?;
-        open_or_make(framework, head, flags)
+        open_or_make(framework, &pass, head, flags)
     }
 }
 
@@ -77,6 +81,7 @@ impl Anonymous<u8> for PStrings {
 
 fn open_or_make<K: Preservable + Copy, V: Preservable>(
     framework: &'static Framework,
+    pass: &GatePass<'_>,
     mut head: PVec<MapHeadSer<K, V>>,
     flags: Flags,
 ) -> Result<PMap<K, V>> {
@@ -88,14 +93,14 @@ fn open_or_make<K: Preservable + Copy, V: Preservable>(
         children => {
             if let Some(ser) = children {
                 // It was being discarded when a kexec came.
-                ser.end::<K, V>(framework, flags)?;
-                head.truncate(0)?;
+                ser.end::<K, V>(framework, pass, flags)?;
+                head.truncate_with(pass, 0);
             }
-            head.reserve(1)?;
-            return NewAreas::new(framework, flags)?.finish(head);
+            head.reserve_with(pass, 1)?;
+            return NewAreas::new(framework, pass, flags)?.finish(head);
         }
     };
-    PMap::from_areas(MapAreas {
+    let areas = MapAreas {
         head,
         keys: PVec::adopt_in(framework, ArenaHandle::from_raw(ser.keys), flags)?,
         values: PVec::adopt_in(framework, ArenaHandle::from_raw(ser.values), flags)?,
@@ -104,7 +109,8 @@ fn open_or_make<K: Preservable + Copy, V: Preservable>(
             PVec::adopt_in(framework, ArenaHandle::from_raw(ser.buckets[0]), flags)?,
             PVec::adopt_in(framework, ArenaHandle::from_raw(ser.buckets[1]), flags)?,
         ],
-    })
+    };
+    PMap::from_areas_with(pass, areas)
 }
 
 /// The handles of what a map consists of, beside its head.
@@ -129,76 +135,105 @@ impl Children {
     fn end<K: Preservable, V: Preservable>(
         self,
         framework: &'static Framework,
+        pass: &GatePass<'_>,
         flags: Flags,
     ) -> Result {
         for words in [self.free, self.buckets[0], self.buckets[1]] {
-            end::<SharedU64>(framework, words, flags)?;
+            end::<SharedU64>(framework, pass, words, flags)?;
         }
-        end::<K>(framework, self.keys, flags)?;
-        end::<V>(framework, self.values, flags)
+        end::<K>(framework, pass, self.keys, flags)?;
+        end::<V>(framework, pass, self.values, flags)
     }
 }
 
 /// Discards an area, unless that has been done.
-fn end<T: Preservable>(framework: &'static Framework, handle: u64, flags: Flags) -> Result {
+fn end<T: Preservable>(
+    framework: &'static Framework,
+    pass: &GatePass<'_>,
+    handle: u64,
+    flags: Flags,
+) -> Result {
     match PVec::<T>::adopt_in(framework, ArenaHandle::from_raw(handle), flags) {
-        Ok(vector) => vector.discard(),
+        Ok(vector) => {
+            vector.discard_with(pass);
+            Ok(())
+        }
         Err(error) if error == ENOENT || error == ESTALE => Ok(()),
         Err(error) => Err(error),
     }
 }
 
 /// What a new map consists of, beside its head.
-struct NewAreas<K: Preservable, V: Preservable> {
-    keys: Unfinished<K>,
-    values: Unfinished<V>,
-    free: Unfinished<SharedU64>,
-    buckets: [Unfinished<SharedU64>; 2],
+struct NewAreas<'a, K: Preservable, V: Preservable> {
+    pass: &'a GatePass<'a>,
+    keys: Unfinished<'a, K>,
+    values: Unfinished<'a, V>,
+    free: Unfinished<'a, SharedU64>,
+    buckets: [Unfinished<'a, SharedU64>; 2],
 }
 
-impl<K: Preservable + Copy, V: Preservable> NewAreas<K, V> {
-    fn new(framework: &'static Framework, flags: Flags) -> Result<Self> {
+impl<'a, K: Preservable + Copy, V: Preservable> NewAreas<'a, K, V> {
+    fn new(framework: &'static Framework, pass: &'a GatePass<'a>, flags: Flags) -> Result<Self> {
         Ok(Self {
-            keys: Unfinished::new(framework, flags)?,
-            values: Unfinished::new(framework, flags)?,
-            free: Unfinished::new(framework, flags)?,
+            pass,
+            keys: Unfinished::new(framework, pass, 0, flags)?,
+            values: Unfinished::new(framework, pass, 0, flags)?,
+            free: Unfinished::new(framework, pass, 0, flags)?,
             buckets: [
-                Unfinished::new(framework, flags)?,
-                Unfinished::new(framework, flags)?,
+                Unfinished::new(framework, pass, NR_BUCKETS_MIN, flags)?,
+                Unfinished::new(framework, pass, 0, flags)?,
             ],
         })
     }
 
-    /// Makes a map of them. `head` has room for its one element: from there on nothing is freed any more.
+    /// Makes a map of them. `head` has room for its one element, and the first table for its buckets:
+    /// nothing can fail from here on, nor is freed any more.
     fn finish(self, head: PVec<MapHeadSer<K, V>>) -> Result<PMap<K, V>> {
         let [first, second] = self.buckets;
-        PMap::from_new_areas(MapAreas {
+        let areas = MapAreas {
             head,
             keys: self.keys.finish()?,
             values: self.values.finish()?,
             free: self.free.finish()?,
             buckets: [first.finish()?, second.finish()?],
-        })
+        };
+        PMap::from_new_areas_with(self.pass, areas)
     }
 }
 
 /// An area that is freed if what it is for does not come about.
-struct Unfinished<T: Preservable>(Option<PVec<T>>);
+struct Unfinished<'a, T: Preservable> {
+    vector: Option<PVec<T>>,
+    pass: &'a GatePass<'a>,
+}
 
-impl<T: Preservable> Unfinished<T> {
-    fn new(framework: &'static Framework, flags: Flags) -> Result<Self> {
-        Ok(Self(Some(PVec::create_in(framework, flags)?)))
+impl<'a, T: Preservable> Unfinished<'a, T> {
+    /// Makes one, with room for `capacity` elements.
+    fn new(
+        framework: &'static Framework,
+        pass: &'a GatePass<'a>,
+        capacity: usize,
+        flags: Flags,
+    ) -> Result<Self> {
+        let mut area = Self {
+            vector: Some(PVec::create_in(framework, flags)?),
+            pass,
+        };
+        if let Some(vector) = &mut area.vector {
+            vector.reserve_with(pass, capacity)?;
+        }
+        Ok(area)
     }
 
     fn finish(mut self) -> Result<PVec<T>> {
-        self.0.take().ok_or(EINVAL)
+        self.vector.take().ok_or(EINVAL)
     }
 }
 
-impl<T: Preservable> Drop for Unfinished<T> {
+impl<T: Preservable> Drop for Unfinished<'_, T> {
     fn drop(&mut self) {
-        if let Some(vector) = self.0.take() {
-            let _ = vector.discard();
+        if let Some(vector) = self.vector.take() {
+            vector.discard_with(self.pass);
         }
     }
 }

@@ -19,7 +19,7 @@ use kpreserve_kho::{
 use crate::pvec::PVec;
 
 /// Buckets of a new table.
-pub(crate) const NR_BUCKETS_MIN: usize = 64;
+pub const NR_BUCKETS_MIN: usize = 64;
 
 /// So many tombstones on the way to a free bucket are too many.
 const NR_TOMBSTONES_MAX: usize = 32;
@@ -87,7 +87,7 @@ fn probe(tag: u32, nr_buckets: usize) -> impl Iterator<Item = usize> {
 ///
 /// # Invariants
 ///
-/// The number of words is a power of two, and at least `NR_BUCKETS_MIN`.
+/// The number of words is a power of two, and at least [`NR_BUCKETS_MIN`].
 pub struct Buckets {
     words: PVec<SharedU64>,
     /// What refusals say of whose table it is.

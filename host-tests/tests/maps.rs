@@ -20,6 +20,7 @@
 //! | those beneath sixteen damaged ones are believed (change.rs) | `indices_that_are_in_use...` |
 //! | what is on the stack twice is cleared, though it is in use (open.rs) | the same |
 //! | what a map consists of passes the gate once more to be discarded (pmap.rs) | `a_freeze_leaves_a_map_whole...` |
+//! | what is not finished passes the gate to be discarded, or the first table has no room (maps.rs) | `...leaves_no_area` |
 //! | what is free is not cleared: its key, its value (change.rs, `wipe`) | `what_went_is_cleared` |
 //! | an insertion does not look at the gate, or a removal (change.rs) | `a_frozen_map_is_read_only` |
 //! | there is always room, or the table is never crowded (change.rs, `has_room`) | `a_cut_anywhere...`, `a_million_names_cross` |
@@ -30,7 +31,10 @@
 mod framework_common;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{
+    BTreeMap,
+    BTreeSet, //
+};
 use std::rc::Rc;
 
 use framework_common::{
@@ -48,6 +52,7 @@ use kpreserve::{
     PStrings,
     PVec,
     Phys,
+    Preservable,
     StrSer, //
 };
 use kpreserve_sim::{
@@ -59,6 +64,7 @@ use kpreserve_sim::{
     Recorder,
     SimMachine, //
 };
+use kpreserve_vmalloc::pmap::MapAreas;
 use proptest::prelude::*;
 
 /// Eleven bytes: not a whole number of words.
@@ -393,7 +399,7 @@ fn keys_are_counted_right_after_a_failure() {
 /// `n`th atomic store; returns what became of it, and whether it came to that. The freeze is over then.
 fn frozen_at<R>(framework: &'static Framework, n: usize, change: impl FnOnce() -> R) -> (R, bool) {
     // What tells, without a lock, that the gate is closed.
-    let mut gate = PVec::<u64>::create_in(framework, GFP_KERNEL).unwrap();
+    let mut gate = PVec::<u64>::open_in(framework, &name("gate"), GFP_KERNEL).unwrap();
     let count = Rc::new(Cell::new(0));
     let counter = count.clone();
     set_observer(Some(std::boxed::Box::new(move |_| {
@@ -436,6 +442,80 @@ fn a_freeze_leaves_a_map_whole_or_ends_it() {
         if !was_frozen {
             break;
         }
+    }
+}
+
+/// Returns the records that the next areas get: one that was lost is not among them.
+fn next_records(framework: &'static Framework) -> BTreeSet<u32> {
+    let new = |_| PVec::<u64>::create_in(framework, GFP_KERNEL).unwrap();
+    let areas: std::vec::Vec<PVec<u64>> = (0..8).map(new).collect();
+    let ids = areas.iter().map(|area| area.raw().id()).collect();
+    for area in areas {
+        area.discard().unwrap();
+    }
+    ids
+}
+
+#[test]
+fn a_map_that_cannot_be_made_leaves_no_area() {
+    let mut nr_failed = [0; 3];
+    for (why, nr_failed) in nr_failed.iter_mut().enumerate() {
+        for n in 1.. {
+            let machine = SimMachine::boot(Config::with_pages(1024));
+            let framework = up(machine);
+            drop(PVec::<u64>::open_in(framework, &name("gate"), GFP_KERNEL).unwrap());
+            let before = (next_records(framework), machine.counters().pages_out);
+            let make = || Map::create_in(framework, GFP_KERNEL);
+            let (made, came_to_it) = match why {
+                0 => {
+                    machine.set_faults(Faults::nth(n as u64));
+                    let made = make();
+                    let faults = machine.set_faults(Faults::none());
+                    (made, faults.count() >= n as u64)
+                }
+                1 => {
+                    kernel::fault::fail_nth_allocation(Some(n as u64));
+                    let made = make();
+                    let came_to_it = kernel::fault::nr_allocations() >= n as u64;
+                    kernel::fault::fail_nth_allocation(None);
+                    (made, came_to_it)
+                }
+                _ => frozen_at(framework, n, make),
+            };
+            match made {
+                Ok(map) => map.discard().unwrap(),
+                Err(_) => *nr_failed += 1,
+            }
+            let after = (next_records(framework), machine.counters().pages_out);
+            assert_eq!(after, before, "{why}, {n}");
+            machine.assert_sound();
+            if !came_to_it {
+                break;
+            }
+        }
+    }
+    assert!(nr_failed.iter().all(|&nr| nr > 2), "{nr_failed:?}");
+}
+
+#[test]
+fn a_map_is_not_made_of_what_is_in_use() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    fn new<T: Preservable>(framework: &'static Framework, len: usize) -> PVec<T> {
+        let mut vec = PVec::create_in(framework, GFP_KERNEL).unwrap();
+        vec.extend_zeroed(len).unwrap();
+        vec
+    }
+    for used in 0..7 {
+        let len = |area: usize| if used == area { 64 } else { 0 };
+        let map = PMap::<Key, u64>::from_new_areas(MapAreas {
+            head: new(framework, len(1)),
+            keys: new(framework, len(2)),
+            values: new(framework, len(3)),
+            free: new(framework, len(4)),
+            buckets: [new(framework, len(5)), new(framework, len(6))],
+        });
+        assert_eq!(map.err(), (used > 0).then_some(EINVAL), "area {used}");
     }
 }
 

@@ -23,6 +23,15 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// once the framework is frozen.
     pub fn from_areas(areas: MapAreas<K, V>) -> Result<Self> {
         let pass = areas.head.raw().enter()?;
+        Self::from_areas_with(&pass, areas)
+    }
+
+    /// Does what [`from_areas`](Self::from_areas) does, for one who has passed the gate.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL, ENOMEM, as from [`from_areas`](Self::from_areas).
+    pub fn from_areas_with(pass: &GatePass<'_>, areas: MapAreas<K, V>) -> Result<Self> {
         let id = u64::from(areas.head.raw().id());
         let ser = areas.head.get(0).ok_or(EINVAL)?.ser();
         let (seed, state) = (ser.seed, ser.state.load());
@@ -40,8 +49,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             _ => (second, first),
         };
         // A table that was not finished, or not given up.
-        idle.truncate_with(&pass, 0);
-        let buckets = Buckets::open(&pass, S, active, keys.len())?;
+        idle.truncate_with(pass, 0);
+        let buckets = Buckets::open(pass, S, active, keys.len())?;
         let mut map = Self {
             head,
             keys,
@@ -53,12 +62,12 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             nr_free_inherited: 0,
         };
         if state & MapSer::CLEARING != 0 {
-            map.finish_clearing(&pass)?;
+            map.finish_clearing(pass)?;
         }
         map.check().map_err(Refusal::report)?;
         let nr_keys = map.keys.len();
-        map.values.truncate_with(&pass, nr_keys);
-        map.recover(&pass)?;
+        map.values.truncate_with(pass, nr_keys);
+        map.recover(pass)?;
         map.nr_free_inherited = map.free.len();
         Ok(map)
     }
@@ -68,13 +77,25 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// # Errors
     ///
     /// ENOMEM, EBUSY once the framework is frozen. EINVAL if an area is not empty.
-    pub fn from_new_areas(mut areas: MapAreas<K, V>) -> Result<Self> {
+    pub fn from_new_areas(areas: MapAreas<K, V>) -> Result<Self> {
         let pass = areas.head.raw().enter()?;
+        Self::from_new_areas_with(&pass, areas)
+    }
+
+    /// Does what [`from_new_areas`](Self::from_new_areas) does, for one who has passed the gate. Cannot fail if
+    /// there is room for an element in the head, and for [`NR_BUCKETS_MIN`](crate::buckets::NR_BUCKETS_MIN) in
+    /// the first table.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM, EINVAL, as from [`from_new_areas`](Self::from_new_areas).
+    pub fn from_new_areas_with(pass: &GatePass<'_>, mut areas: MapAreas<K, V>) -> Result<Self> {
+        let [first, second] = &areas.buckets;
         let lens = [areas.head.len(), areas.keys.len(), areas.values.len()];
-        if lens != [0; 3] || !areas.free.is_empty() {
+        let nr_words = [areas.free.len(), first.len(), second.len()];
+        if lens != [0; 3] || nr_words != [0; 3] {
             return Err(EINVAL);
         }
-        let [first, second] = &areas.buckets;
         let mut ser = MapSer {
             magic: MapSer::MAGIC,
             seed: areas.head.raw().machine().random_u64(),
@@ -87,8 +108,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             check: 0,
         };
         ser.check = ser.checksum();
-        areas.head.push_with(&pass, MapHeadSer::new(ser))?;
-        Self::from_areas(areas)
+        areas.head.push_with(pass, MapHeadSer::new(ser))?;
+        Self::from_areas_with(pass, areas)
     }
 
     /// Checks the lengths against each other.
