@@ -24,6 +24,10 @@ pub const NR_BUCKETS_MIN: usize = 64;
 /// So many tombstones on the way to a free bucket are too many.
 const NR_TOMBSTONES_MAX: usize = 32;
 
+/// A table is refused that would take more steps than that for each bucket to be rebuilt: of sound ones, all but a
+/// few entries are put down at the first or second step; even of the same tag, a thousand are accepted.
+const NR_STEPS_MAX: usize = 256;
+
 /// What stands in a bucket: 0 if it is empty, all ones if it was used and is to be passed by,
 /// otherwise the tag of a hash in the upper half, and one more than the index of an entry in the
 /// lower.
@@ -308,7 +312,8 @@ impl Buckets {
     ///
     /// # Errors
     ///
-    /// ENOMEM, with the vector.
+    /// ENOMEM; EINVAL if so many words have the same tag that there would be no end to it (logged). With
+    /// the vector, which is empty.
     // The vector comes back: nobody else could open it again.
     #[allow(clippy::result_large_err)]
     pub fn rebuild(
@@ -324,7 +329,10 @@ impl Buckets {
                 structure: self.structure,
                 is_littered: false,
             }),
-            Err(error) => Err((error, words)),
+            Err(error) => {
+                words.truncate_with(pass, 0);
+                Err((error, words))
+            }
         }
     }
 
@@ -334,13 +342,19 @@ impl Buckets {
         // What a cut may have left.
         words.truncate_with(pass, 0);
         words.extend_zeroed_with(pass, nr_buckets)?;
-        for word in self.words.iter().map(|word| Word(word.load())) {
+        let nr_steps_max = nr_buckets.saturating_mul(NR_STEPS_MAX);
+        let mut nr_steps = 0;
+        for (at, word) in (0u64..).zip(self.words.iter().map(|word| Word(word.load()))) {
             if word.is_vacant() {
                 continue;
             }
             let free = probe(word.tag(), nr_buckets)
+                .inspect(|_| nr_steps += 1)
                 .filter_map(|bucket| words.get(bucket))
                 .find(|word| word.load() == Word::EMPTY.0);
+            let (found, limit) = (nr_steps as u64, nr_steps_max as u64);
+            expect_at_most(self.structure, "nr_steps", at, found, limit)
+                .map_err(Refusal::report)?;
             // There are at least as many buckets as before.
             free.ok_or(EINVAL)?.store(word.0);
         }

@@ -4,7 +4,7 @@
 //!
 //! Tried against code that was broken on purpose, and noticed: a probe that ends at a tombstone; a
 //! vacancy that is found behind an empty bucket; a rebuild that forgets the first bucket, or does
-//! not grow; tombstones that are swept although a chain goes on; bounds and tags not looked at;
+//! not grow, or has no end; tombstones that are swept although a chain goes on; bounds and tags not looked at;
 //! litter that is not seen.
 
 use std::collections::BTreeMap;
@@ -241,6 +241,36 @@ fn words_that_lead_nowhere() {
     assert!(buckets.is_crowded(3));
     drop(buckets);
     assert!(take_complaints().is_empty());
+    kernel.assert_sound();
+}
+
+#[test]
+fn words_of_one_tag_are_not_rebuilt_for_ever() {
+    let kernel = Kernel::boot_with(Config::with_pages(4096));
+    for (nr_words, nr_same, is_refused) in [(1 << 16, 1 << 16, true), (4096, 1000, false)] {
+        let mut active = words(c"index/active");
+        active.truncate(0).unwrap();
+        active.extend_zeroed(nr_words).unwrap();
+        for bucket in 0..nr_same {
+            let word = (5 << 32) | (1 + bucket as u64);
+            active.get(bucket).unwrap().store(word);
+        }
+        let pass = active.raw().enter().unwrap();
+        let buckets = Buckets::open(&pass, "index", active, nr_words).unwrap();
+        match buckets.rebuild(&pass, words(c"index/idle"), nr_words) {
+            Ok(next) => {
+                assert!(!is_refused);
+                assert_eq!(next.nr_buckets(), 2 * nr_words);
+                assert_eq!(next.indices(nr_same).count(), nr_same);
+            }
+            Err((error, idle)) => {
+                assert!(is_refused);
+                assert_eq!((error, idle.len()), (EINVAL, 0));
+                assert!(take_complaints()[0].contains("nr_steps"));
+            }
+        }
+        assert_eq!(buckets.indices(nr_words).count(), nr_same);
+    }
     kernel.assert_sound();
 }
 
