@@ -11,6 +11,7 @@ use kpreserve_kho::{
     GatePass,
     Ledger,
     Preservable,
+    Refusal,
     SharedU64, //
 };
 use kpreserve_vmalloc::abi::MapSer;
@@ -86,6 +87,10 @@ fn open_or_make<K: Preservable + Copy, V: Preservable>(
     flags: Flags,
 ) -> Result<PMap<K, V>> {
     let ser = head.get(0).map(MapHeadSer::ser);
+    if let Some(ser) = ser {
+        // Before anything that it names is opened, or freed.
+        ser.validate(head.raw().id()).map_err(Refusal::report)?;
+    }
     let children = ser.map(Children::of);
     let is_over = ser.is_some_and(|ser| ser.state.load() == MapSer::ENDING);
     let ser = match children {

@@ -371,6 +371,11 @@ impl Buckets {
             .filter(move |&index| (index as usize) < nr_entries)
     }
 
+    /// Returns whether the table refers to nothing. Cost: a pass over it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| Word(word.load()).is_vacant())
+    }
+
     /// Returns the number of pages that the table has.
     pub fn nr_pages(&self) -> usize {
         self.words.nr_pages()

@@ -21,6 +21,9 @@
 //! | what is on the stack twice is cleared, though it is in use (open.rs) | the same |
 //! | what a map consists of passes the gate once more to be discarded (pmap.rs) | `a_freeze_leaves_a_map_whole...` |
 //! | what is not finished passes the gate to be discarded, or the first table has no room (maps.rs) | `...leaves_no_area` |
+//! | the idle table is emptied before the other one is looked at (open.rs) | `what_is_refused_is_not_touched` |
+//! | that no key is left is believed | the same |
+//! | a map is ended before its head is checked (maps.rs) | `a_damaged_head_ends_no_other_map` |
 //! | what is free is not cleared: its key, its value (change.rs, `wipe`) | `what_went_is_cleared` |
 //! | an insertion does not look at the gate, or a removal (change.rs) | `a_frozen_map_is_read_only` |
 //! | there is always room, or the table is never crowded (change.rs, `has_room`) | `a_cut_anywhere...`, `a_million_names_cross` |
@@ -601,7 +604,14 @@ fn what_went_is_cleared() {
 
 /// Finds the preserved page that begins with `words`.
 fn page_of(image: &Image, words: &[u64]) -> Phys {
-    let pages: std::vec::Vec<Phys> = image
+    let pages = pages_of(image, words);
+    assert_eq!(pages.len(), 1);
+    pages[0]
+}
+
+/// Finds the preserved pages that begin with `words`.
+fn pages_of(image: &Image, words: &[u64]) -> std::vec::Vec<Phys> {
+    image
         .keys()
         .filter(|(at, _)| {
             let at = |word: usize| at.checked_add(8 * word as u64).unwrap();
@@ -611,9 +621,7 @@ fn page_of(image: &Image, words: &[u64]) -> Phys {
                 .all(|(i, word)| image.read_u64(at(i)) == *word)
         })
         .map(|(at, _)| at)
-        .collect();
-    assert_eq!(pages.len(), 1);
-    pages[0]
+        .collect()
 }
 
 #[test]
@@ -683,6 +691,79 @@ fn hostile_bytes_are_refused() {
         let is_named = complaints.iter().any(|line| line.contains(field));
         assert!(is_named, "{field}: {complaints:?}");
     }
+}
+
+/// A map of so many keys, and the image of its machine.
+fn image_of(nr_keys: u64) -> (Model, Image) {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    for number in 0..nr_keys {
+        map.insert(key(number), number).unwrap();
+    }
+    (contents(&map), machine.image())
+}
+
+#[test]
+fn what_is_refused_is_not_touched() {
+    // The first table is in use, or the second.
+    for nr_keys in [20, 40] {
+        let (model, mut image) = image_of(nr_keys);
+        let magic = [u64::from_le_bytes(*b"KPRESMAP")];
+        let state_at = |image: &Image| page_of(image, &magic).checked_add(16).unwrap();
+        let state = image.read_u64(state_at(&image));
+        for damaged in [0, 1, 2, 3, 5, 6, 7] {
+            if damaged == state {
+                continue;
+            }
+            let at = state_at(&image);
+            image.write_u64(at, damaged);
+            let machine = image.boot();
+            let framework = up(machine);
+            assert_eq!(open(framework).err(), Some(EINVAL), "state {damaged}");
+            machine.assert_sound();
+            // Whoever mends it finds all there is.
+            image = machine.image();
+            let at = state_at(&image);
+            image.write_u64(at, state);
+            let framework = up(image.boot());
+            let map = open(framework).unwrap();
+            assert!(entries(&map) == model, "state {damaged}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_head_ends_no_other_map() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    let mut other = Map::open_in(framework, &name("other"), GFP_KERNEL).unwrap();
+    for number in 0..20 {
+        map.insert(key(number), number).unwrap();
+        other.insert(key(number), number).unwrap();
+    }
+    let model = contents(&map);
+    let mut image = machine.image();
+    let heads: std::vec::Vec<Phys> = pages_of(&image, &[u64::from_le_bytes(*b"KPRESMAP")]);
+    let [head, other_head] = heads[..] else {
+        panic!("{heads:?}");
+    };
+    // One head says that its map is over, and names what the other one consists of.
+    for word in 3..8 {
+        let at = |head: Phys| head.checked_add(8 * word).unwrap();
+        let of_other = image.read_u64(at(other_head));
+        image.write_u64(at(head), of_other);
+    }
+    image.write_u64(head.checked_add(16).unwrap(), 4);
+    let machine = image.boot();
+    let framework = up(machine);
+    let opened = ["map", "other"].map(|of| Map::open_in(framework, &name(of), GFP_KERNEL));
+    let nr_refused = opened.iter().filter(|map| map.is_err()).count();
+    assert_eq!(nr_refused, 1);
+    let map = opened.into_iter().find_map(Result::ok).unwrap();
+    assert!(entries(&map) == model);
+    machine.assert_sound();
 }
 
 #[test]

@@ -32,10 +32,11 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     ///
     /// EINVAL, ENOMEM, as from [`from_areas`](Self::from_areas).
     pub fn from_areas_with(pass: &GatePass<'_>, areas: MapAreas<K, V>) -> Result<Self> {
-        let id = u64::from(areas.head.raw().id());
+        let id = areas.head.raw().id();
         let ser = areas.head.get(0).ok_or(EINVAL)?.ser();
         let (seed, state) = (ser.seed, ser.state.load());
         ser.validate(id).map_err(Refusal::report)?;
+        let id = u64::from(id);
         expect_at_most(S, "state", id, state, MapSer::CLEARING | 1).map_err(Refusal::report)?;
         let MapAreas {
             head,
@@ -48,9 +49,15 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             0 => (first, second),
             _ => (second, first),
         };
-        // A table that was not finished, or not given up.
-        idle.truncate_with(pass, 0);
         let buckets = Buckets::open(pass, S, active, keys.len())?;
+        let is_clearing = state & MapSer::CLEARING != 0;
+        if is_clearing && !buckets.is_empty() {
+            // Keys and values are about to be dropped: not if there are any.
+            let refused = expect_equal(S, "state", id, state, state & 1);
+            return Err(refused.map_or_else(Refusal::report, |()| EINVAL));
+        }
+        // A table that was not finished, or not given up; and not before the one in use was found to be one.
+        idle.truncate_with(pass, 0);
         let mut map = Self {
             head,
             keys,
@@ -61,7 +68,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             seed,
             nr_free_inherited: 0,
         };
-        if state & MapSer::CLEARING != 0 {
+        if is_clearing {
             map.finish_clearing(pass)?;
         }
         map.check().map_err(Refusal::report)?;
@@ -204,7 +211,13 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
 }
 
 impl MapSer {
-    fn validate(&self, id: u64) -> Result<(), Refusal> {
+    /// Checks the head of a map, which is the area `id`, but for its state.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] that names the first field that is wrong.
+    pub fn validate(&self, id: u32) -> Result<(), Refusal> {
+        let id = u64::from(id);
         expect_equal(S, "magic", id, self.magic, MapSer::MAGIC)?;
         expect_equal(S, "reserved", id, self.reserved, 0)?;
         expect_equal(S, "check", id, self.check, self.checksum())
