@@ -29,6 +29,7 @@ use kpreserve::{
 use kpreserve_sim::{
     Config,
     Cut,
+    Image,
     Recorder, //
 };
 use kpreserve_testing::Kernel;
@@ -160,6 +161,20 @@ fn use_and_empty(kernel: &Kernel) {
     assert_eq!(kernel.framework().stats().nr_names, 0);
 }
 
+fn make_waste(nr: usize) {
+    for i in 0..nr {
+        let path = format!("waste{i}/{}", "x".repeat(200));
+        vec(&path).discard().unwrap();
+        remove(&name(&path)).unwrap();
+    }
+}
+
+fn active_entries(image: &Image) -> u64 {
+    let (root, _) = image.subtree(COMPATIBLE).unwrap();
+    let at = root.get() + offset_of!(RootHeadSer, active_entries) as u64;
+    image.read_u64(Phys::new(at))
+}
+
 fn record(ops: &[Op], nr_waste: usize, nr_torn: usize) -> (Vec<Cut>, Vec<Model>) {
     let kernel = Kernel::boot_with(Config::with_pages(256));
     // Some others, so that lists have neighbours.
@@ -168,11 +183,7 @@ fn record(ops: &[Op], nr_waste: usize, nr_torn: usize) -> (Vec<Cut>, Vec<Model>)
         apply(Open(path), &mut models[0]);
     }
     // Strings that are nobody's any more: the next insertions compact.
-    for i in 0..nr_waste {
-        let path = format!("waste{i}/{}", "x".repeat(200));
-        vec(&path).discard().unwrap();
-        remove(&name(&path)).unwrap();
-    }
+    make_waste(nr_waste);
     let kernel = kernel.kexec();
     let mut nr = 0;
     list(c"", |_, _| {
@@ -218,11 +229,7 @@ fn survive_all(ops: &[Op], nr_waste: usize, nr_torn: usize) {
         }
     }
     assert!(cuts.len() > 8 * ops.len(), "{} cuts", cuts.len());
-    let active = |cut: &Cut| {
-        let (root, _) = cut.image.subtree(COMPATIBLE).unwrap();
-        let at = root.get() + offset_of!(RootHeadSer, active_entries) as u64;
-        cut.image.read_u64(Phys::new(at))
-    };
+    let active = |cut: &Cut| active_entries(&cut.image);
     let nr_moved = cuts
         .windows(2)
         .filter(|pair| active(&pair[0]) != active(&pair[1]));
@@ -243,4 +250,25 @@ fn a_cut_at_each_step_with_stores_missing() {
 fn a_cut_at_each_step_of_a_compaction() {
     survive_all(&OPS[..4], 19, 0);
     survive_all(&OPS[..4], 19, 2);
+}
+
+/// An entry that was cut while it was written is nobody's, and hinders no compaction ever after.
+#[test]
+fn strings_are_compacted_after_a_cut() {
+    let (cuts, _) = record(&OPS[..1], 0, 4);
+    let mut nr_torn = 0;
+    for cut in &cuts {
+        let kernel = Kernel::on(cut.image.boot()).unwrap();
+        make_waste(19);
+        drop(vec("fresh"));
+        let complaints = take_complaints();
+        assert!(complaints.is_empty(), "{}: {complaints:#?}", cut.step);
+        kernel.assert_sound();
+        kernel.framework().freeze();
+        let image = kernel.machine().image();
+        kernel.machine().power_off();
+        assert_eq!(active_entries(&image), 1, "{}", cut.step);
+        nr_torn += u32::from(cut.step.contains("torn"));
+    }
+    assert!(nr_torn > 0);
 }

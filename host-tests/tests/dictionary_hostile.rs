@@ -342,3 +342,58 @@ fn waste_that_is_none() {
         kernel.assert_sound();
     }
 }
+
+/// A directory whose link leads to a free entry that still knows a name of its: a copy must not take the
+/// string of the directory from there, where it is not any more.
+#[test]
+fn a_copy_of_a_directory_that_leads_to_a_free_entry() {
+    let kernel = Kernel::boot();
+    for text in ["first", "d/x", "d/y"] {
+        vec(text).unwrap();
+    }
+    vec("d/x").unwrap().discard().unwrap();
+    remove(c"d/x").unwrap();
+    let mut image = kernel.machine().image();
+    kernel.machine().power_off();
+    let layout = Layout::of(&image);
+    let (index, directory) = layout.find(&image, "d/");
+    let free = read::<RootHeadSer>(&image, layout.root).free_entry.load();
+    assert!((1..=index).contains(&free));
+    let at = |offset: usize| Phys::new(layout.root + offset as u64);
+    image.write_u64(at(offset_of!(RootHeadSer, waste_bytes)), u64::MAX);
+    image.write(
+        first_child(&layout, ARENA_ENTRIES[0], index),
+        &(free as u32).to_le_bytes(),
+    );
+    let kernel = Kernel::on(image.boot()).unwrap();
+    vec("fresh").unwrap();
+    let list_of = |prefix| list(prefix, |_, _| Ok(()));
+    assert_eq!(list_of(c"d/"), Err(EINVAL));
+    let mut left = kernel.machine().image();
+    kernel.machine().power_off();
+    take_complaints();
+    assert_eq!(
+        left.read_u64(at(offset_of!(RootHeadSer, active_entries))),
+        1
+    );
+    // Whoever mends the link has everything.
+    let layout = Layout::of(&left);
+    left.write(
+        first_child(&layout, ARENA_ENTRIES[1], index),
+        &directory.first_child.to_le_bytes(),
+    );
+    let kernel = Kernel::on(left.boot()).unwrap();
+    let mut names = Vec::new();
+    list(c"d/", |name, _| {
+        names.push(name.to_str().unwrap().to_owned());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(names, ["d/y"]);
+    kernel.assert_sound();
+}
+
+fn first_child(layout: &Layout, entries: u32, index: u64) -> Phys {
+    let entry = layout.element(entries, size_of::<EntrySer>() as u64, index);
+    Phys::new(entry + offset_of!(EntrySer, first_child) as u64)
+}

@@ -46,8 +46,9 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// EINVAL if an entry is damaged, which is carried on: where it stands. ENOMEM. The dictionary
-    /// goes on with the areas it has.
+    /// EINVAL if an entry is damaged, which is carried on: where it stands; but for those that no
+    /// bucket refers to, which a cut left half written. ENOMEM. The dictionary goes on with the areas
+    /// it has.
     pub(crate) fn compact(
         &mut self,
         pass: &GatePass<'_>,
@@ -62,6 +63,7 @@ impl Dictionary {
         entries.reserve_with(pass, self.entries.len())?;
         // Where the last compatible string stands, here and there.
         let (mut last, mut last_offset) = ((0, 0), 0);
+        let mut referred_to = None;
         for index in 0..self.entries.len() as u32 {
             let old = self.entries.get(index as usize).copied().ok_or(EINVAL)?;
             let mut entry = EntrySer {
@@ -71,8 +73,17 @@ impl Dictionary {
                 compatible_len: 0,
                 ..old
             };
-            if old.kind != 0 {
-                self.entry(index).map_err(Refusal::report)?;
+            if let (true, Err(refusal)) = (old.kind != 0, self.entry(index)) {
+                let referred_to = match &mut referred_to {
+                    Some(set) => set,
+                    none => none.insert(self.referred_to()?),
+                };
+                if contains(referred_to, index) {
+                    return Err(refusal.report());
+                }
+                // Nobody's; and nobody takes it for whole there, either.
+                entry = old;
+            } else if old.kind != 0 {
                 entry.name_len = old.name_len;
                 entry.name_offset = match self.known_by_child(&old, &entries) {
                     Some(offset) => offset,
@@ -100,6 +111,18 @@ impl Dictionary {
         Ok((entries, strings))
     }
 
+    /// Returns the set of the entries that buckets refer to, a bit for each.
+    fn referred_to(&self) -> Result<KVVec<u64>> {
+        let nr_entries = self.entries.len();
+        let mut set = KVVec::from_elem(0, nr_entries.div_ceil(64), GFP_KERNEL)?;
+        for index in self.buckets.indices(nr_entries) {
+            if let Some(word) = set.get_mut(index as usize / 64) {
+                *word |= 1 << (index % 64);
+            }
+        }
+        Ok(set)
+    }
+
     /// Returns where the name of a directory stands in the copy: what lies in it begins so, and has
     /// been copied as a rule.
     fn known_by_child(&self, directory: &EntrySer, copied: &PVec<EntrySer>) -> Option<u32> {
@@ -108,6 +131,10 @@ impl Dictionary {
         }
         let index = index_of(directory.first_child)?;
         let (old, new) = (self.entries.get(index)?, copied.get(index)?);
+        // The link may be damaged, and lead to an entry that was copied without its strings.
+        if new.kind == 0 || new.check != new.checksum(self.head.root_id, index as u32) {
+            return None;
+        }
         let beginning = (old.name_offset, directory.name_len.min(old.name_len));
         let is_same = self.is_same(beginning, (directory.name_offset, directory.name_len));
         is_same.then_some(new.name_offset)
@@ -207,4 +234,10 @@ impl Dictionary {
         self.strings.extend_from_slice_with(pass, string)?;
         Ok(offset)
     }
+}
+
+/// Returns whether a set has the bit of an entry.
+fn contains(set: &[u64], index: u32) -> bool {
+    set.get(index as usize / 64)
+        .is_some_and(|word| word & (1 << (index % 64)) != 0)
 }
