@@ -17,7 +17,9 @@ use kernel::sync::barrier::{
 };
 use kpreserve_kho::{
     hash::fnv1a,
+    refusal::Relation,
     validate::{
+        expect,
         expect_at_most,
         expect_equal, //
     },
@@ -270,6 +272,8 @@ impl Dictionary {
             (Some((name, template)), Some(place)) => {
                 // The links that this one follows have to be whole, too.
                 let next = self.first_of(place.parent).map_err(Refusal::report)?;
+                self.expect_room(name, place.nr_missing + 1)
+                    .map_err(Refusal::report)?;
                 let link = self.prepare(pass, name, template, place.nr_missing)?;
                 if let Some(top) = self.entry_mut(link.top) {
                     top.parent = place.parent;
@@ -290,6 +294,21 @@ impl Dictionary {
             nr_names,
         };
         self.commit(change).map_err(Refusal::report)
+    }
+
+    /// Checks that buckets can refer to so many entries more: a change that is written down and cannot
+    /// be done would be in the way of all others, and of whoever opens the dictionary.
+    fn expect_room(&self, name: &[u8], nr: usize) -> Result<(), Refusal> {
+        let (nr_entries, nr_buckets) = (self.entries.len(), self.buckets.nr_buckets());
+        expect(
+            "dictionary",
+            "nr_buckets",
+            nr_entries as u64,
+            nr_buckets as u64,
+            nr_buckets as u64 + nr as u64,
+            Relation::AtLeast,
+            self.buckets.has_room(fnv1a(0, name), nr),
+        )
     }
 
     /// Makes the entries of a name and of its directories that are not there, linked to one another;

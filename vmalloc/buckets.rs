@@ -220,6 +220,13 @@ impl Buckets {
         walk.vacant
     }
 
+    /// Returns whether there is room for `nr` entries more, of whatever hashes. Cost: as of
+    /// [`find`](Self::find), for the `nr` next vacant words from where `hash` begins.
+    pub fn has_room(&self, hash: u64, nr: usize) -> bool {
+        let words = probe(tag(hash), self.words.len()).map(|bucket| self.word(bucket));
+        words.filter(|word| word.is_vacant()).take(nr).count() == nr
+    }
+
     /// Walks from bucket to bucket until an entry is found, or an empty bucket.
     #[inline]
     fn walk<R>(

@@ -397,3 +397,36 @@ fn first_child(layout: &Layout, entries: u32, index: u64) -> Phys {
     let entry = layout.element(entries, size_of::<EntrySer>() as u64, index);
     Phys::new(entry + offset_of!(EntrySer, first_child) as u64)
 }
+
+/// A hash table without a vacant word: no name can be added, and that is all.
+#[test]
+fn a_table_without_room() {
+    let (mut image, layout) = image();
+    for bucket in 0..64 {
+        let at = Phys::new(layout.bucket(&image, bucket));
+        if matches!(image.read_u64(at), 0 | u64::MAX) {
+            // An entry that there is, and a tag that is nobody's.
+            image.write_u64(at, 0x1234_5678_0000_0001);
+        }
+    }
+    let kernel = Kernel::on(image.boot()).unwrap();
+    take_complaints();
+    for text in ["fresh", "new/fresh"] {
+        assert_eq!(vec(text).err(), Some(EINVAL));
+    }
+    assert_eq!(rename(c"z", c"zz"), Err(EINVAL));
+    let complaints = take_complaints();
+    let says = |line: &String| line.contains("dictionary") && line.contains("nr_buckets");
+    assert!(complaints.iter().all(says), "{complaints:?}");
+    // What is not there yet cannot be under way.
+    let kernel = kernel.kexec();
+    for (i, text) in NAMES.iter().enumerate().filter(|(i, _)| *i != 2) {
+        assert_eq!(vec(text).unwrap().get(0), Some(&(i as u64)), "{text}");
+    }
+    assert_eq!(listed().map(|names| names.len()), Ok(NAMES.len()));
+    // And whoever takes one away has room again.
+    assert_eq!(remove(c"a/b/e"), Ok(()));
+    vec("fresh").unwrap();
+    assert!(take_complaints().is_empty());
+    kernel.assert_sound();
+}

@@ -67,8 +67,8 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if the hash table is damaged, so that it has no room. The change stays written
-    /// down, and is tried again by the next one.
+    /// A [`Refusal`] as from [`settle`](Self::settle); none if the caller has seen to it that buckets have
+    /// room. The change stays written down, and is tried again by the next one.
     pub(super) fn commit(&mut self, change: Change) -> Result<(), Refusal> {
         let pending = &self.head.pending;
         pending.link.store(change.link.into_raw());
