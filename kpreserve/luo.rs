@@ -10,19 +10,36 @@
 //! | --- | --- |
 //! | `file` | [`FileHandler`]: what a client implements for its kind of files |
 //! | `registration` | [`Registration`]: a handler that LUO knows, and what holds it |
+//! | `owner` | [`Owner`]: what LUO holds of a state, while the file is preserved |
+//! | `flb` | [`FlbHandler`], [`Flb`]: state that files share |
+//! | `anon` | [`AnonFile`]: files that have nothing but a Rust object behind them |
 //! | `callbacks` | from LUO's callbacks to the trait |
 //! | `bindings` | LUO's structs, as layout.c checks them |
 //!
 //! Kernel only: CONFIG_KPRESERVE_LUO, built in, since LUO exports nothing. A client may be a module:
 //! it talks to this crate.
 
+pub mod anon;
 mod bindings;
 mod callbacks;
 mod file;
+mod flb;
+mod owner;
 mod registration;
 
+pub use anon::{
+    AnonFile,
+    AnonOps, //
+};
 pub use file::{
+    Borrowed,
     FileHandler,
     Outcome, //
 };
+pub use flb::{
+    Dependency,
+    Flb,
+    FlbHandler, //
+};
+pub use owner::Owner;
 pub use registration::Registration;

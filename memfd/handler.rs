@@ -31,6 +31,7 @@ pub struct Memfd;
 
 impl FileHandler for Memfd {
     type State = MemfdSer;
+    type Owner = Preserved<MemfdSer>;
     const COMPATIBLE: &'static CStr = COMPATIBLE;
 
     fn can_preserve(&self, file: &LocalFile) -> bool {

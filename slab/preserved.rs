@@ -136,6 +136,9 @@ unsafe impl<T: Preservable> Send for Preserved<T> {}
 // SAFETY: a shared reference gives a shared reference to a `T`.
 unsafe impl<T: Preservable + Sync> Sync for Preserved<T> {}
 
+/// The object stays where it is when its owner is moved.
+impl<T: Preservable> Unpin for Preserved<T> {}
+
 impl<T: Preservable> Preserved<T> {
     /// Makes one.
     ///

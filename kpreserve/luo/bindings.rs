@@ -5,12 +5,16 @@
 
 use kernel::bindings::{
     file,
+    file_operations,
     list_head, //
 };
 use kernel::prelude::*;
 
 /// `LIVEUPDATE_HNDL_COMPAT_LENGTH`, with the NUL.
 pub(super) const COMPATIBLE_SIZE_BYTES: usize = 48;
+
+/// `NOTIFY_DONE`.
+pub(super) const NOTIFY_DONE: c_int = 0;
 
 /// `struct liveupdate_file_op_args`.
 #[repr(C)]
@@ -46,6 +50,30 @@ pub(super) struct FileHandler {
     pub(super) flb_list: list_head,
 }
 
+/// `struct liveupdate_flb_op_args`.
+#[repr(C)]
+pub(super) struct FlbOpArgs {
+    pub(super) flb: *mut Flb,
+    pub(super) data: u64,
+    pub(super) obj: *mut c_void,
+}
+
+/// `struct liveupdate_flb_ops`.
+#[repr(C)]
+pub(super) struct FlbOps {
+    pub(super) preserve: unsafe extern "C" fn(*mut FlbOpArgs) -> c_int,
+    pub(super) unpreserve: unsafe extern "C" fn(*mut FlbOpArgs),
+    pub(super) retrieve: unsafe extern "C" fn(*mut FlbOpArgs) -> c_int,
+    pub(super) finish: unsafe extern "C" fn(*mut FlbOpArgs),
+    pub(super) owner: *mut c_void,
+}
+
+/// `struct liveupdate_flb`, whose size depends on the configuration: made and freed by flb.c.
+#[repr(C)]
+pub(super) struct Flb {
+    _c: [u8; 0],
+}
+
 /// `struct notifier_block`.
 #[repr(C)]
 pub(super) struct NotifierBlock {
@@ -60,6 +88,24 @@ pub(super) struct NotifierBlock {
 extern "C" {
     pub(super) fn liveupdate_register_file_handler(handler: *mut FileHandler) -> c_int;
     pub(super) fn liveupdate_unregister_file_handler(handler: *mut FileHandler);
+    pub(super) fn liveupdate_register_flb(handler: *mut FileHandler, flb: *mut Flb) -> c_int;
+    pub(super) fn liveupdate_flb_get_incoming(flb: *mut Flb, object: *mut *mut c_void) -> c_int;
+    pub(super) fn liveupdate_flb_put_incoming(flb: *mut Flb);
+    pub(super) fn liveupdate_flb_get_outgoing(flb: *mut Flb, object: *mut *mut c_void) -> c_int;
+    pub(super) fn liveupdate_flb_put_outgoing(flb: *mut Flb);
+    pub(super) fn kpreserve_luo_new_flb(
+        ops: *const FlbOps,
+        compatible: *const c_char,
+        known: *const c_void,
+    ) -> *mut Flb;
+    pub(super) fn kpreserve_luo_known_of_flb(flb: *mut Flb) -> *mut c_void;
+    pub(super) fn kpreserve_luo_free_flb(flb: *mut Flb);
+    pub(super) fn anon_inode_getfile(
+        name: *const c_char,
+        ops: *const file_operations,
+        private_data: *mut c_void,
+        flags: c_int,
+    ) -> *mut file;
     pub(super) fn register_reboot_notifier(notifier: *mut NotifierBlock) -> c_int;
     pub(super) fn unregister_reboot_notifier(notifier: *mut NotifierBlock) -> c_int;
 }

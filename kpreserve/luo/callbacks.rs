@@ -26,16 +26,15 @@ use super::bindings::{
     FileHandler as RawHandler,
     FileOpArgs,
     FileOps,
-    NotifierBlock, //
+    NotifierBlock,
+    NOTIFY_DONE, //
 };
 use super::file::{
     FileHandler,
     Outcome, //
 };
+use super::owner::Owner;
 use super::registration::Known;
-
-/// `NOTIFY_DONE`.
-const NOTIFY_DONE: c_int = 0;
 
 /// Returns the callbacks of a handler.
 pub(super) fn ops<H: FileHandler>(owner: *mut c_void) -> FileOps {
@@ -71,7 +70,7 @@ unsafe extern "C" fn can_preserve<H: FileHandler>(raw: *mut RawHandler, file: *m
     // SAFETY: LUO has it from `Registration::new`.
     let known = unsafe { Known::<H>::of(raw) };
     // SAFETY: LUO holds it.
-    known.handler().can_preserve(unsafe { file_of(file) })
+    known.is_ready() && known.handler().can_preserve(unsafe { file_of(file) })
 }
 
 /// # Safety
@@ -89,7 +88,7 @@ unsafe extern "C" fn preserve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
         .and_then(|cache| known.handler().preserve(file, cache))
     {
         Ok(state) => {
-            args.serialized_data = state.handle().into_raw();
+            args.serialized_data = state.state_handle().into_raw();
             args.private_data = state.into_foreign();
             0
         }
@@ -108,7 +107,7 @@ unsafe extern "C" fn unpreserve<H: FileHandler>(args: *mut FileOpArgs) {
     // SAFETY: LUO holds it.
     let file = unsafe { file_of(args.file) };
     // SAFETY: what `preserve` left there; LUO forgets it after this.
-    let state = unsafe { Preserved::<H::State>::from_foreign(args.private_data) };
+    let state = unsafe { H::Owner::from_foreign(args.private_data) };
     known.handler().unpreserve(file, state);
 }
 
@@ -123,7 +122,7 @@ unsafe extern "C" fn freeze<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
     // SAFETY: LUO holds it.
     let file = unsafe { file_of(args.file) };
     // SAFETY: what `preserve` left there, and nobody else's meanwhile.
-    let state = unsafe { Preserved::<H::State>::borrow_mut(args.private_data) };
+    let state = unsafe { H::Owner::borrow_mut(args.private_data) };
     match known.handler().freeze(file, state) {
         Ok(()) => 0,
         Err(error) => error.to_errno(),
@@ -141,7 +140,7 @@ unsafe extern "C" fn unfreeze<H: FileHandler>(args: *mut FileOpArgs) {
     // SAFETY: LUO holds it.
     let file = unsafe { file_of(args.file) };
     // SAFETY: what `preserve` left there, and nobody else's meanwhile.
-    let state = unsafe { Preserved::<H::State>::borrow_mut(args.private_data) };
+    let state = unsafe { H::Owner::borrow_mut(args.private_data) };
     known.handler().unfreeze(file, state);
 }
 

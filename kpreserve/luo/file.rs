@@ -10,12 +10,15 @@ use kernel::fs::{
 };
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kernel::types::ForeignOwnable;
 
 use kpreserve_kho::Preservable;
 use kpreserve_slab::{
     Cache,
     Preserved, //
 };
+
+use super::owner::Owner;
 
 /// Files of one kind that LUO can preserve.
 ///
@@ -30,6 +33,10 @@ pub trait FileHandler: Send + Sync + 'static {
     /// The state of a file.
     type State: Preservable;
 
+    /// What LUO holds of it: [`Preserved<Self::State>`](Preserved), or an `Arc` of one if the file keeps
+    /// its state there all the time.
+    type Owner: Owner<Self::State>;
+
     /// The name of the handler, by which the next kernel finds it: 1 to 47 bytes, not the same as
     /// another handler's.
     const COMPATIBLE: &'static CStr;
@@ -43,26 +50,22 @@ pub trait FileHandler: Send + Sync + 'static {
     /// # Errors
     ///
     /// Any; user space gets it. The file must be as it was.
-    fn preserve(
-        &self,
-        file: &LocalFile,
-        cache: &Cache<Self::State>,
-    ) -> Result<Preserved<Self::State>>;
+    fn preserve(&self, file: &LocalFile, cache: &Cache<Self::State>) -> Result<Self::Owner>;
 
     /// Undoes [`preserve`](Self::preserve): the session was closed.
-    fn unpreserve(&self, file: &LocalFile, state: Preserved<Self::State>);
+    fn unpreserve(&self, file: &LocalFile, state: Self::Owner);
 
     /// The kernel is about to be replaced: the last chance to change the state, or to stop that.
     ///
     /// # Errors
     ///
     /// Any; the update does not take place, and reboot(2) returns it.
-    fn freeze(&self, _file: &LocalFile, _state: &mut Self::State) -> Result {
+    fn freeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) -> Result {
         Ok(())
     }
 
     /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own freeze failed.
-    fn unfreeze(&self, _file: &LocalFile, _state: &mut Self::State) {}
+    fn unfreeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) {}
 
     /// Makes a file of the state that the previous kernel left. Called at most once, when user space asks
     /// for the file.
@@ -96,6 +99,9 @@ pub trait FileHandler: Send + Sync + 'static {
         file.as_ptr() as usize
     }
 }
+
+/// What `freeze` gets of a state: `&mut State`, or an `ArcBorrow`, as the owner is.
+pub type Borrowed<'a, H> = <<H as FileHandler>::Owner as ForeignOwnable>::BorrowedMut<'a>;
 
 /// What has become of a file when its session is to be finished.
 pub enum Outcome<'a> {

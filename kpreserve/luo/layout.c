@@ -30,6 +30,19 @@ static_assert(sizeof(struct liveupdate_file_handler) == 88);
 static_assert(offsetof(struct liveupdate_file_handler, ops) == 0);
 static_assert(offsetof(struct liveupdate_file_handler, compatible) == 8);
 
+static_assert(sizeof(struct liveupdate_flb_op_args) == 24);
+static_assert(offsetof(struct liveupdate_flb_op_args, flb) == 0);
+static_assert(offsetof(struct liveupdate_flb_op_args, data) == 8);
+static_assert(offsetof(struct liveupdate_flb_op_args, obj) == 16);
+
+static_assert(sizeof(struct liveupdate_flb_ops) == 40);
+static_assert(offsetof(struct liveupdate_flb_ops, preserve) == 0);
+static_assert(offsetof(struct liveupdate_flb_ops, unpreserve) == 8);
+static_assert(offsetof(struct liveupdate_flb_ops, retrieve) == 16);
+static_assert(offsetof(struct liveupdate_flb_ops, finish) == 24);
+static_assert(offsetof(struct liveupdate_flb_ops, owner) == 32);
+static_assert(LIVEUPDATE_FLB_COMPAT_LENGTH == 48);
+
 static_assert(sizeof(struct notifier_block) == 24);
 static_assert(offsetof(struct notifier_block, notifier_call) == 0);
 static_assert(offsetof(struct notifier_block, next) == 8);

@@ -2,10 +2,16 @@
 
 //! A handler that LUO knows.
 
+use core::ffi::CStr;
 use core::pin::Pin;
 
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Acquire,
+    Atomic,
+    Release, //
+};
 use kernel::types::Opaque;
 
 use kpreserve_kho::Preservable;
@@ -20,6 +26,7 @@ use super::bindings::{
 };
 use super::callbacks;
 use super::file::FileHandler;
+use super::flb::Dependency;
 use crate::contents::Contents;
 use crate::global::framework;
 use crate::open::with_cache;
@@ -31,6 +38,7 @@ const PREFIX: &[u8] = b".luo/";
 /// to be retrieved, LUO holds the module that is named, so that it cannot go.
 pub struct Registration<H: FileHandler> {
     known: Pin<KBox<Known<H>>>,
+    shared: KVec<KBox<dyn Dependency>>,
 }
 
 /// What LUO's callbacks find: LUO has the address of `raw`.
@@ -42,6 +50,8 @@ pub(super) struct Known<H: FileHandler> {
     ops: bindings::FileOps,
     handler: H,
     cache: Result<Cache<H::State>>,
+    /// Whether LUO knows all that the files depend on.
+    ready: Atomic<bool>,
 }
 
 // SAFETY: the handler and the cache are for any CPU; the rest is LUO's, which locks it, and the
@@ -62,6 +72,23 @@ impl<H: FileHandler> Registration<H> {
     /// EPROBE_DEFER before the framework is up; EOPNOTSUPP if LUO is off (`liveupdate=on` on the command
     /// line turns it on); EEXIST if there is a handler of that name; ENAMETOOLONG; ENOMEM.
     pub fn new(handler: H, module: Option<&'static ThisModule>) -> Result<Self> {
+        Self::depending_on(handler, module, &[])
+    }
+
+    /// As [`new`](Self::new), for files that share state, which comes and goes with them.
+    ///
+    /// The incoming states are looked at before this returns: LUO 7.3 counts the files of the previous kernel
+    /// no earlier, and warns of a wrong count if they are finished before.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); EEXIST for a state that is named twice, or has the compatible string of
+    /// another; ENOSPC if LUO knows too many.
+    pub fn depending_on(
+        handler: H,
+        module: Option<&'static ThisModule>,
+        shared: &[&dyn Dependency],
+    ) -> Result<Self> {
         framework()?;
         let mut compatible = [0; COMPATIBLE_SIZE_BYTES];
         let name = H::COMPATIBLE.to_bytes_with_nul();
@@ -90,10 +117,15 @@ impl<H: FileHandler> Registration<H> {
                 }),
                 ops: callbacks::ops::<H>(owner.cast()),
                 handler,
-                cache: open_cache::<H>(),
+                cache: open_cache::<H::State>(H::COMPATIBLE),
+                ready: Atomic::new(false),
             },
             GFP_KERNEL,
         )?;
+        let mut references = KVec::with_capacity(shared.len(), GFP_KERNEL)?;
+        for dependency in shared {
+            references.push(dependency.reference()?, GFP_KERNEL)?;
+        }
         let (raw, notifier) = known.places();
         // SAFETY: nobody else knows of it yet.
         let ops = unsafe { &raw mut (*raw).ops };
@@ -102,7 +134,32 @@ impl<H: FileHandler> Registration<H> {
         // SAFETY: both stay where they are until `drop` has taken them back; the callbacks take what
         // LUO gives them.
         unsafe { register(raw, notifier) }?;
-        Ok(Self { known })
+        let this = Self {
+            known,
+            shared: references,
+        };
+        for dependency in &this.shared {
+            // SAFETY: registered above; the reference outlives the registration, since `drop` takes that
+            // back first.
+            unsafe { depend(raw, dependency.raw().cast()) }?;
+        }
+        // A file that is preserved is counted in each state.
+        this.known.ready.store(true, Release);
+        Ok(this)
+    }
+
+    /// Returns the cache of the states, for files whose state is there from when they are opened on.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be opened.
+    pub fn cache(&self) -> Result<&Cache<H::State>> {
+        self.known.cache()
+    }
+
+    /// Returns the handler.
+    pub fn handler(&self) -> &H {
+        self.known.handler()
     }
 }
 
@@ -118,6 +175,11 @@ impl<H: FileHandler> Known<H> {
     /// Returns what C is told of.
     fn places(&self) -> (*mut bindings::FileHandler, *mut bindings::NotifierBlock) {
         (self.raw.get(), self.notifier.get())
+    }
+
+    /// Returns whether files can be preserved.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Acquire)
     }
 
     /// Returns the handler.
@@ -158,16 +220,17 @@ impl<H: FileHandler> Known<H> {
     }
 }
 
-fn open_cache<H: FileHandler>() -> Result<Cache<H::State>> {
-    let contents = Contents::of::<H::State>();
+/// Opens the cache `.luo/<compatible>`.
+pub(super) fn open_cache<S: Preservable>(compatible: &CStr) -> Result<Cache<S>> {
+    let contents = Contents::of::<S>();
     let mut name = KVec::new();
     name.extend_from_slice(PREFIX, GFP_KERNEL)?;
-    name.extend_from_slice(H::COMPATIBLE.to_bytes(), GFP_KERNEL)?;
+    name.extend_from_slice(compatible.to_bytes(), GFP_KERNEL)?;
     with_cache(
         framework()?,
         &name,
         &contents,
-        CacheOptions::NONE.geometry::<H::State>()?,
+        CacheOptions::NONE.geometry::<S>()?,
         GFP_KERNEL,
         |names, handle| names.cache_if_up(handle).map(Cache::from_raw).transpose(),
         |names, handle| Cache::from_raw(names.cache(handle)?),
@@ -175,7 +238,7 @@ fn open_cache<H: FileHandler>() -> Result<Cache<H::State>> {
     .inspect_err(|error| {
         pr_err!(
             "no cache for the files of \"{}\": {:?}; they can be neither preserved nor retrieved\n",
-            H::State::COMPATIBLE,
+            S::COMPATIBLE,
             error
         )
     })
@@ -200,6 +263,24 @@ unsafe fn register(
         unsafe { bindings::unregister_reboot_notifier(notifier) };
     }
     registered
+}
+
+/// Makes the files of a handler depend on a shared state, and has LUO count those of the previous kernel.
+///
+/// # Safety
+///
+/// The handler is registered; the state outlives that.
+#[inline(never)]
+unsafe fn depend(raw: *mut bindings::FileHandler, flb: *mut bindings::Flb) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::liveupdate_register_flb(raw, flb) })?;
+    let mut object = core::ptr::null_mut();
+    // SAFETY: says the caller.
+    if unsafe { bindings::liveupdate_flb_get_incoming(flb, &mut object) } == 0 {
+        // SAFETY: got above.
+        unsafe { bindings::liveupdate_flb_put_incoming(flb) };
+    }
+    Ok(())
 }
 
 /// Undoes [`register`].

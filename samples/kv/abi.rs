@@ -10,6 +10,9 @@ use kpreserve::prelude::*;
 /// Heap blocks come in this many sizes; see [`heap`](crate::heap).
 pub const NR_CLASSES: usize = 64;
 
+/// The longest prefix of a cursor, in bytes.
+pub const PREFIX_LEN_MAX: usize = 48;
+
 kpreserve::preservable! {
     /// Where everything is: the one object that has a name.
     pub struct KvSer {
@@ -41,4 +44,22 @@ kpreserve::preservable! {
         pub next: [SharedU64; 2],
     }
     compatible = "kpreserve-kv-record", version = 1
+
+    /// A cursor: what stands behind an open file.
+    pub struct CursorSer {
+        /// Where the next record is looked for, as `KV_LIST` counts.
+        pub position: SharedU64,
+        /// Length of the prefix in bytes.
+        pub prefix_len: u64,
+        /// Only keys that begin so are seen. Zeros behind it.
+        pub prefix: [u8; PREFIX_LEN_MAX],
+    }
+    compatible = "kpreserve-kv-cursor", version = 1
+}
+
+impl CursorSer {
+    /// Returns the prefix; `None` if the length is wrong.
+    pub fn prefix(&self) -> Option<&[u8]> {
+        self.prefix.get(..usize::try_from(self.prefix_len).ok()?)
+    }
 }

@@ -7,7 +7,7 @@
 //! tells the story.
 //!
 //! Files in this directory may depend on the `kpreserve` and `kernel` crates, and on nothing else.
-//! There is no unsafe code here.
+//! There is no unsafe code here, but for what the kernel's `global_lock!` asks for.
 //!
 //! | file | noun |
 //! | --- | --- |
@@ -15,6 +15,8 @@
 //! | [`heap`] | bytes of keys and values |
 //! | [`index`] | from a hash to a record |
 //! | [`store`] | set, get, delete, list |
+//! | [`shared`] | the store, open as long as the device or a cursor is |
+//! | [`cursor`] | a file that LUO can preserve (CONFIG_KPRESERVE_LUO) |
 //! | [`uapi`] | the ioctl interface |
 
 use kernel::{
@@ -24,18 +26,22 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
-    new_mutex,
-    prelude::*,
-    sync::Mutex, //
+    prelude::*, //
 };
 
 pub mod abi;
+#[cfg(CONFIG_KPRESERVE_LUO)]
+pub mod cursor;
 pub mod heap;
 pub mod index;
+pub mod shared;
 pub mod store;
 pub mod uapi;
 
-use store::Store;
+use shared::{
+    StoreRef,
+    SHARED, //
+};
 
 module! {
     type: Kv,
@@ -45,15 +51,22 @@ module! {
     license: "GPL",
 }
 
+/// What the module holds. Fields are dropped in this order.
 #[pin_data]
-struct Kv {
+pub struct Kv {
+    #[cfg(CONFIG_KPRESERVE_LUO)]
+    _cursors: Option<kpreserve::luo::Registration<cursor::Cursors>>,
     #[pin]
     _device: MiscDeviceRegistration<KvDevice>,
 }
 
 impl kernel::InPlaceModule for Kv {
-    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        // SAFETY: once, before all that uses it.
+        unsafe { SHARED.init() };
         try_pin_init!(Self {
+            #[cfg(CONFIG_KPRESERVE_LUO)]
+            _cursors: register_cursors(module)?,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"kpreserve-kv",
             }),
@@ -61,31 +74,42 @@ impl kernel::InPlaceModule for Kv {
     }
 }
 
-/// The open device, which holds the store.
+/// Makes cursors known to LUO, if it is on.
+#[cfg(CONFIG_KPRESERVE_LUO)]
+fn register_cursors(
+    module: &'static ThisModule,
+) -> Result<Option<kpreserve::luo::Registration<cursor::Cursors>>> {
+    match cursor::register(module) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(error) if error == EOPNOTSUPP => {
+            pr_info!("no cursors: LUO is off (liveupdate=on on the command line turns it on)\n");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The open device.
 ///
-/// Opening is exclusive in kpreserve, so one process at a time has the device: EBUSY for the
-/// second. Closing gives nothing up.
-#[pin_data]
+/// One process at a time has it: EBUSY for the second. Closing gives nothing up.
 struct KvDevice {
-    #[pin]
-    store: Mutex<Store>,
+    store: StoreRef,
 }
 
 #[vtable]
 impl MiscDevice for KvDevice {
-    type Ptr = Pin<KBox<Self>>;
+    type Ptr = KBox<Self>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Pin<KBox<Self>>> {
-        let store = Store::open()?;
-        KBox::try_pin_init(
-            try_pin_init!(Self {
-                store <- new_mutex!(store),
-            }),
-            GFP_KERNEL,
-        )
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
+        let store = StoreRef::of_device()?;
+        Ok(KBox::new(Self { store }, GFP_KERNEL)?)
     }
 
-    fn ioctl(device: Pin<&Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
-        uapi::ioctl(&mut device.store.lock(), cmd, arg)
+    fn ioctl(device: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        #[cfg(CONFIG_KPRESERVE_LUO)]
+        if cmd == uapi::KV_CURSOR {
+            return uapi::open_cursor(arg);
+        }
+        device.store.with(|store| uapi::ioctl(store, cmd, arg))
     }
 }

@@ -152,6 +152,24 @@ impl Store {
             .pieces(place as usize, record.value_len as usize, show)
     }
 
+    /// Returns whether the key of a record begins so.
+    ///
+    /// # Errors
+    ///
+    /// EIO if the store is damaged.
+    pub fn has_prefix(&self, record: &RecordSer, prefix: &[u8]) -> Result<bool> {
+        let mut rest = prefix;
+        let mut is_same = record.key_len as usize >= prefix.len();
+        self.heap
+            .pieces(record.place as usize, record.key_len as usize, |piece| {
+                let (now, later) = rest.split_at(rest.len().min(piece.len()));
+                is_same &= piece.starts_with(now);
+                rest = later;
+                Ok(())
+            })?;
+        Ok(is_same)
+    }
+
     /// Takes a key out.
     ///
     /// # Errors

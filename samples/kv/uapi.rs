@@ -23,6 +23,8 @@
 //! #define KV_DELETE       _IOW('K', 3, struct kv_args)
 //! #define KV_STATS        _IOR('K', 4, struct kv_stats)
 //! #define KV_LIST         _IOWR('K', 5, struct kv_args)
+//! #define KV_CURSOR       _IOW('K', 6, struct kv_args)
+//! #define KV_NEXT         _IOWR('K', 7, struct kv_args)    /* of a cursor */
 //! ```
 //!
 //! | ioctl | reads | writes |
@@ -31,6 +33,8 @@
 //! | `KV_GET` | key | `*value`; `value_len`: in, room; out, length |
 //! | `KV_DELETE` | key | |
 //! | `KV_LIST` | `cursor`, 0 for the first | `*key`, `*value`; both lengths as above; the next `cursor` |
+//! | `KV_CURSOR` | key: a prefix, up to 48 bytes | returns a descriptor, which LUO can preserve |
+//! | `KV_NEXT` | | `*key`, `*value`; both lengths as above; the descriptor has the cursor |
 //!
 //! | errno | when |
 //! | --- | --- |
@@ -41,6 +45,8 @@
 //! | EFAULT | a bad pointer |
 //! | ENOMEM, EBUSY | no memory; no more changes of structure, the machine is rebooting |
 //! | EIO | the store is damaged |
+//! | EOPNOTSUPP | a cursor, and the Live Update Orchestrator is off |
+//! | EMFILE | no descriptor left |
 //! | ENOTTY | another ioctl |
 
 use kernel::ioctl::{
@@ -51,6 +57,7 @@ use kernel::ioctl::{
 use kernel::prelude::*;
 use kernel::uaccess::UserSlice;
 
+use crate::abi::RecordSer;
 use crate::store::{
     Store,
     KEY_LEN_MAX,
@@ -69,6 +76,10 @@ const KV_GET: u32 = _IOWR::<Args>(KV, 2);
 const KV_DELETE: u32 = _IOW::<Args>(KV, 3);
 const KV_STATS: u32 = _IOR::<StatsOut>(KV, 4);
 const KV_LIST: u32 = _IOWR::<Args>(KV, 5);
+#[cfg(CONFIG_KPRESERVE_LUO)]
+pub(crate) const KV_CURSOR: u32 = _IOW::<Args>(KV, 6);
+#[cfg(CONFIG_KPRESERVE_LUO)]
+const KV_NEXT: u32 = _IOWR::<Args>(KV, 7);
 
 /// Does what an ioctl asks for.
 ///
@@ -127,8 +138,41 @@ fn stats(store: &Store, arg: usize) -> Result {
 }
 
 fn list(store: &Store, arg: usize) -> Result {
-    let [key, key_room, value, value_room, cursor] = read_args(arg)?;
+    let args @ [.., cursor] = read_args(arg)?;
     let (record, next) = store.list(cursor)?;
+    show(store, &record, arg, args, next)
+}
+
+/// Makes a cursor.
+///
+/// # Errors
+///
+/// As the table above says.
+#[cfg(CONFIG_KPRESERVE_LUO)]
+pub(crate) fn open_cursor(arg: usize) -> Result<isize> {
+    let [prefix, prefix_len, ..] = read_args(arg)?;
+    let prefix = read_bytes(prefix, prefix_len, crate::abi::PREFIX_LEN_MAX)?;
+    Ok(crate::cursor::Cursor::open(&prefix)? as isize)
+}
+
+/// Does what an ioctl of a cursor asks for.
+///
+/// # Errors
+///
+/// As the table above says.
+#[cfg(CONFIG_KPRESERVE_LUO)]
+pub(crate) fn cursor_ioctl(cursor: &crate::cursor::Cursor, cmd: u32, arg: usize) -> Result<isize> {
+    if cmd != KV_NEXT {
+        return Err(ENOTTY);
+    }
+    let args = read_args(arg)?;
+    cursor.next(|store, record| show(store, record, arg, args, 0))?;
+    Ok(0)
+}
+
+/// Writes a record to where user space has room; returns ENOSPC, with the lengths written, if it has not.
+fn show(store: &Store, record: &RecordSer, arg: usize, args: Args, next: u64) -> Result {
+    let [key, key_room, value, value_room, cursor] = args;
     let fits = u64::from(record.key_len) <= key_room && u64::from(record.value_len) <= value_room;
     write_args(
         arg,
@@ -141,10 +185,10 @@ fn list(store: &Store, arg: usize) -> Result {
         ],
     )?;
     write_bytes(key, key_room, record.key_len, |show| {
-        store.key(&record, show)
+        store.key(record, show)
     })?;
     write_bytes(value, value_room, record.value_len, |show| {
-        store.value(&record, show)
+        store.value(record, show)
     })
 }
 

@@ -2,6 +2,7 @@
 
 //! Steps of the key-value sample.
 
+pub(crate) mod cursor;
 mod device;
 mod stanza;
 

@@ -2,7 +2,9 @@
 
 //! The words that a step can start with.
 
-use crate::{bench, device, figures, file, klog, kv, luo, memfd, module, power, program, Machine};
+use crate::{
+    bench, dev, device, figures, file, klog, kv, luo, memfd, module, power, program, Machine,
+};
 use anyhow::{bail, Result};
 
 /// Runs a step; an error is the reason on its `not ok` line.
@@ -41,6 +43,14 @@ const VERBS: &[(&str, Verb)] = &[
     ("kv-verify", kv::verify),
     ("kv-churn", kv::churn),
     ("kv-errors", kv::errors),
+    // Its cursors: kv-cursor FILE PREFIX, kv-next FILE COUNT, kv-same FILE OTHER PREFIX
+    ("kv-cursor", kv::cursor::open),
+    ("kv-next", kv::cursor::next),
+    ("kv-same", kv::cursor::same),
+    // The device sample: dev-attach FILE DEVICE, dev-write FILE SEED, dev-check FILE SEED
+    ("dev-attach", dev::attach),
+    ("dev-write", dev::write),
+    ("dev-check", dev::check),
     // memfd-make FILE SIZE SEED [...], memfd-check with the same words, close FILE
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),

@@ -6,7 +6,7 @@ use anyhow::{bail, Context, Result};
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, FromRawFd},
 };
 
 /// `struct kv_args`.
@@ -43,8 +43,46 @@ const fn ioc<T>(direction: u64, number: u64) -> u64 {
     (direction << 30) | ((size_of::<T>() as u64) << 16) | ((b'K' as u64) << 8) | number
 }
 
+const KV_CURSOR: u64 = ioc::<Args>(WRITE, 6);
+const KV_NEXT: u64 = ioc::<Args>(READ | WRITE, 7);
+
 const KEY_ROOM: usize = 255;
 const VALUE_ROOM: usize = 1 << 20;
+
+fn ioctl<T>(file: &File, number: u64, argument: &mut T) -> io::Result<i32> {
+    // SAFETY: the descriptor is open; `argument` is the struct that the ioctl takes, and the pointers in it are to
+    // memory that is borrowed during the call (or, in `errors`, to none at all, which the kernel has to notice).
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), number as _, argument) };
+    if result >= 0 {
+        Ok(result)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Takes the next record of a cursor: its key and value; `None` at the end.
+pub(crate) fn next(cursor: &File, room: &mut Room) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let mut key = [0u8; KEY_ROOM];
+    let mut args = Args {
+        key: key.as_mut_ptr() as u64,
+        key_len: key.len() as u64,
+        value: room.0.as_mut_ptr() as u64,
+        value_len: room.0.len() as u64,
+        cursor: 0,
+    };
+    match ioctl(cursor, KV_NEXT, &mut args) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    let key = key.get(..args.key_len as usize);
+    let value = room.0.get(..args.value_len as usize);
+    match (key, value) {
+        (Some(key), Some(value)) => Ok(Some((key.to_vec(), value.to_vec()))),
+        _ => Err(io::Error::other(
+            "a record is longer than the kernel lets one be",
+        )),
+    }
+}
 
 /// Room for any value.
 pub(crate) struct Room(Vec<u8>);
@@ -71,14 +109,19 @@ impl Store {
     }
 
     fn ioctl<T>(&self, number: u64, argument: &mut T) -> io::Result<()> {
-        // SAFETY: the descriptor is open; `argument` is the struct that the ioctl takes, and the pointers in it are to
-        // memory that is borrowed during the call (or, in `errors`, to none at all, which the kernel has to notice).
-        let result = unsafe { libc::ioctl(self.file.as_raw_fd(), number as _, argument) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        ioctl(&self.file, number, argument).map(drop)
+    }
+
+    /// Makes a cursor.
+    pub(crate) fn cursor(&self, prefix: &[u8]) -> io::Result<File> {
+        let mut args = Args {
+            key: prefix.as_ptr() as u64,
+            key_len: prefix.len() as u64,
+            ..Args::default()
+        };
+        let fd = ioctl(&self.file, KV_CURSOR, &mut args)?;
+        // SAFETY: the kernel has just installed it for us.
+        Ok(unsafe { File::from_raw_fd(fd) })
     }
 
     pub(crate) fn set(&self, key: &[u8], value: &[u8]) -> io::Result<()> {

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory of a struct liveupdate_flb, which holds locks whose size depends on
+ * the configuration. The way back to its Rust side stands behind it.
+ */
+
+#include <linux/container_of.h>
+#include <linux/liveupdate.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "flb.h"
+
+struct kpreserve_luo_flb {
+	struct liveupdate_flb flb;
+	void *known;
+};
+
+/* `compatible` has at most LIVEUPDATE_FLB_COMPAT_LENGTH bytes with the NUL. */
+struct liveupdate_flb *kpreserve_luo_new_flb(const struct liveupdate_flb_ops *ops,
+					     const char *compatible, void *known)
+{
+	struct kpreserve_luo_flb *new = kzalloc_obj(*new);
+
+	if (!new)
+		return NULL;
+	new->flb.ops = ops;
+	/* const in the struct: written before anybody reads it */
+	strscpy((char *)new->flb.compatible, compatible, sizeof(new->flb.compatible));
+	new->known = known;
+	return &new->flb;
+}
+
+void *kpreserve_luo_known_of_flb(struct liveupdate_flb *flb)
+{
+	return container_of(flb, struct kpreserve_luo_flb, flb)->known;
+}
+
+/* No handler depends on it any more. */
+void kpreserve_luo_free_flb(struct liveupdate_flb *flb)
+{
+	kfree(container_of(flb, struct kpreserve_luo_flb, flb));
+}

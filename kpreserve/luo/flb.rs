@@ -1,0 +1,459 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! State that files share, and that lives as long as they do.
+//!
+//! LUO calls it File-Lifecycle-Bound (kernel/liveupdate/luo_flb.c): made when the first file that
+//! depends on it is preserved, there in the next kernel from early on, and gone with the last of those
+//! files. Which devices must not be reset, for one.
+
+use core::ffi::CStr;
+use core::pin::Pin;
+
+use kernel::error::to_result;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{
+    Arc,
+    Mutex, //
+};
+use kernel::types::Opaque;
+
+use kpreserve_kho::{
+    Handle,
+    Preservable, //
+};
+use kpreserve_slab::{
+    Cache,
+    Preserved, //
+};
+
+use super::bindings::{
+    self,
+    FlbOpArgs,
+    FlbOps,
+    NotifierBlock,
+    COMPATIBLE_SIZE_BYTES,
+    NOTIFY_DONE, //
+};
+use super::registration::open_cache;
+use crate::global::framework;
+
+/// State that the files of one or more handlers share.
+///
+/// There are two, at times both at once: the *incoming* one, of the previous kernel's files, and the
+/// *outgoing* one, of files that are preserved now. Each is an object in preserved memory, and what is in it
+/// when the CPUs stop is what the next kernel gets.
+///
+/// LUO calls these in task context, where they may sleep, each under a mutex of the object's: they must
+/// not look at it by way of [`Flb`].
+pub trait FlbHandler: Send + Sync + 'static {
+    /// The state.
+    type State: Preservable;
+
+    /// The name by which the next kernel finds it: 1 to 47 bytes, not the same as another's.
+    const COMPATIBLE: &'static CStr;
+
+    /// Makes the outgoing state: the first file that depends on it is about to be preserved.
+    ///
+    /// # Errors
+    ///
+    /// Any; the file is not preserved, and user space gets it.
+    fn preserve(&self, cache: &Cache<Self::State>) -> Result<Preserved<Self::State>>;
+
+    /// Undoes [`preserve`](Self::preserve): no file that depends on it is preserved any more.
+    fn unpreserve(&self, state: Preserved<Self::State>) {
+        drop(state);
+    }
+
+    /// The incoming state is not needed any more: the last of the previous kernel's files is finished.
+    fn finish(&self, state: Preserved<Self::State>) {
+        drop(state);
+    }
+
+    /// This kernel goes, and some of those files were never finished: gives back what the state has in
+    /// preserved memory. LUO does not carry it on, and neither do we.
+    fn forget(&self, state: Preserved<Self::State>) {
+        drop(state);
+    }
+}
+
+/// A shared state that LUO can be told of: [`Registration::depending_on`](super::Registration::depending_on).
+///
+/// While it is preserved, or waits for its last file, LUO holds the module.
+pub struct Flb<F: FlbHandler> {
+    known: Arc<Known<F>>,
+}
+
+/// What LUO's callbacks find.
+#[pin_data(PinnedDrop)]
+struct Known<F: FlbHandler> {
+    // The chain that this is in is changed by C.
+    notifier: Opaque<NotifierBlock>,
+    /// LUO's, made once this has an address.
+    raw: Opaque<*mut bindings::Flb>,
+    ops: FlbOps,
+    handler: F,
+    cache: Result<Cache<F::State>>,
+    #[pin]
+    outgoing: Mutex<Option<Preserved<F::State>>>,
+    /// An error: what LUO carried is no state. LUO is not told, for it would warn at each look.
+    #[pin]
+    incoming: Mutex<Option<Result<Preserved<F::State>>>>,
+}
+
+// SAFETY: the handler, the cache and the states are for any CPU; `raw` does not change after `Flb::new`;
+// the rest is LUO's and the notifier chain's, who lock it.
+unsafe impl<F: FlbHandler> Send for Known<F> {}
+// SAFETY: as above.
+unsafe impl<F: FlbHandler> Sync for Known<F> {}
+
+impl<F: FlbHandler> Clone for Flb<F> {
+    fn clone(&self) -> Self {
+        Self {
+            known: self.known.clone(),
+        }
+    }
+}
+
+impl<F: FlbHandler> Flb<F> {
+    /// Makes one. `module` is the one that the handler is in; `None` if it is built in.
+    ///
+    /// Opens the cache `.luo/<compatible>`. If that is refused, so is each preservation, and there is no
+    /// incoming state.
+    ///
+    /// # Errors
+    ///
+    /// EPROBE_DEFER before the framework is up; ENAMETOOLONG; ENOMEM.
+    pub fn new(handler: F, module: Option<&'static ThisModule>) -> Result<Self> {
+        framework()?;
+        if F::COMPATIBLE.to_bytes_with_nul().len() > COMPATIBLE_SIZE_BYTES {
+            return Err(ENAMETOOLONG);
+        }
+        let owner = module.map_or(core::ptr::null_mut(), ThisModule::as_ptr);
+        let known = Arc::pin_init(
+            pin_init!(Known {
+                notifier: Opaque::new(NotifierBlock {
+                    notifier_call: on_reboot::<F>,
+                    next: core::ptr::null_mut(),
+                    // Before the framework freezes, which comes last of all.
+                    priority: 0,
+                }),
+                raw: Opaque::new(core::ptr::null_mut()),
+                ops: FlbOps {
+                    preserve: preserve::<F>,
+                    unpreserve: unpreserve::<F>,
+                    retrieve: retrieve::<F>,
+                    finish: finish::<F>,
+                    owner: owner.cast(),
+                },
+                handler,
+                cache: open_cache::<F::State>(F::COMPATIBLE),
+                outgoing <- new_mutex!(None),
+                incoming <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: what LUO will call stands in `known`, which outlives what is made: `drop` frees it.
+        let raw = unsafe { new_raw(&known.ops, F::COMPATIBLE, (&raw const *known).cast()) }?;
+        // SAFETY: nobody else knows of it yet.
+        unsafe { known.raw.get().write(raw) };
+        // SAFETY: it stays where it is until `drop` has taken it back.
+        unsafe { register_notifier(known.notifier.get()) }?;
+        Ok(Self { known })
+    }
+
+    /// Shows the state that the previous kernel left. May sleep; there is one look at a time.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT, ENODATA if it left none, or its last file is finished; EINVAL, ENOENT, ESTALE or EBUSY if what LUO
+    /// carried is no state of this kind, or why the cache was refused; EOPNOTSUPP if LUO is off.
+    pub fn with_incoming<R>(&self, look: impl FnOnce(&mut F::State) -> R) -> Result<R> {
+        // SAFETY: made by `new`, and freed when nobody has `known`.
+        unsafe { get_incoming(self.known.raw()) }?;
+        let result = match &mut *self.known.incoming.lock() {
+            Some(Ok(state)) => Ok(look(state)),
+            Some(Err(error)) => Err(*error),
+            None => Err(ENODATA),
+        };
+        // SAFETY: as above, and got.
+        unsafe { put_incoming(self.known.raw()) };
+        result
+    }
+
+    /// Shows the state that the next kernel gets. May sleep; there is one look at a time.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT unless a file that depends on it is preserved; EOPNOTSUPP if LUO is off.
+    pub fn with_outgoing<R>(&self, look: impl FnOnce(&mut F::State) -> R) -> Result<R> {
+        // SAFETY: made by `new`, and freed when nobody has `known`.
+        unsafe { get_outgoing(self.known.raw()) }?;
+        let result = match &mut *self.known.outgoing.lock() {
+            Some(state) => Ok(look(state)),
+            None => Err(ENOENT),
+        };
+        // SAFETY: as above, and got.
+        unsafe { put_outgoing(self.known.raw()) };
+        result
+    }
+}
+
+/// What a file handler depends on: an [`Flb`], whatever its state.
+pub trait Dependency: Send + Sync + sealed::Raw {
+    /// Returns a reference of its own.
+    #[doc(hidden)]
+    fn reference(&self) -> Result<KBox<dyn Dependency>>;
+}
+
+impl<F: FlbHandler> Dependency for Flb<F> {
+    fn reference(&self) -> Result<KBox<dyn Dependency>> {
+        Ok(KBox::new(self.clone(), GFP_KERNEL)?)
+    }
+}
+
+impl<F: FlbHandler> sealed::Raw for Flb<F> {
+    fn raw(&self) -> *mut c_void {
+        self.known.raw().cast()
+    }
+}
+
+pub(super) mod sealed {
+    use kernel::prelude::*;
+
+    /// Only ours.
+    pub trait Raw {
+        /// Returns what LUO knows: a `struct liveupdate_flb`.
+        fn raw(&self) -> *mut c_void;
+    }
+}
+
+impl<F: FlbHandler> Known<F> {
+    fn raw(&self) -> *mut bindings::Flb {
+        // SAFETY: written by `Flb::new` before anybody else had this.
+        unsafe { self.raw.get().read() }
+    }
+
+    fn cache(&self) -> Result<&Cache<F::State>> {
+        self.cache.as_ref().map_err(|error| *error)
+    }
+
+    /// Returns what the arguments of a callback belong to.
+    ///
+    /// # Safety
+    ///
+    /// They are LUO's, for an FLB of a `Known<F>` that lives for `'a`.
+    unsafe fn of<'a>(args: &FlbOpArgs) -> &'a Self {
+        // SAFETY: made by `new_raw`.
+        let known = unsafe { known_of(args.flb) };
+        // SAFETY: `new_raw` was given a `Known<F>`.
+        unsafe { &*known.cast::<Self>() }
+    }
+
+    /// Claims what LUO has carried, and checks it by that.
+    fn claim(&self, handle: u64) -> Result<Preserved<F::State>> {
+        self.cache()?
+            .claim(Handle::from_raw(handle))
+            .inspect_err(|error| {
+                pr_err!(
+                    "\"{}\": {:#x}, which LUO has carried, is no state of files ({:?})\n",
+                    F::State::COMPATIBLE,
+                    handle,
+                    error
+                )
+            })
+    }
+}
+
+#[pinned_drop]
+impl<F: FlbHandler> PinnedDrop for Known<F> {
+    fn drop(self: Pin<&mut Self>) {
+        let raw = self.raw();
+        if !raw.is_null() {
+            // SAFETY: no handler depends on it: a registration has a reference to this. Taking back what
+            // is not in the chain is refused, no more.
+            unsafe { free(raw, self.notifier.get()) };
+        }
+    }
+}
+
+/// # Safety
+///
+/// LUO calls it, for an FLB of a `Known<F>`.
+unsafe extern "C" fn preserve<F: FlbHandler>(args: *mut FlbOpArgs) -> c_int {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: says the caller.
+    let known = unsafe { Known::<F>::of(args) };
+    match known
+        .cache()
+        .and_then(|cache| known.handler.preserve(cache))
+    {
+        Ok(state) => {
+            args.data = state.handle().into_raw();
+            // LUO takes NULL for "there is none".
+            args.obj = args.flb.cast();
+            *known.outgoing.lock() = Some(state);
+            0
+        }
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// As [`preserve`].
+unsafe extern "C" fn unpreserve<F: FlbHandler>(args: *mut FlbOpArgs) {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &*args };
+    // SAFETY: says the caller.
+    let known = unsafe { Known::<F>::of(args) };
+    let state = known.outgoing.lock().take();
+    if let Some(state) = state {
+        known.handler.unpreserve(state);
+    }
+}
+
+/// # Safety
+///
+/// As [`preserve`].
+unsafe extern "C" fn retrieve<F: FlbHandler>(args: *mut FlbOpArgs) -> c_int {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &mut *args };
+    // SAFETY: says the caller.
+    let known = unsafe { Known::<F>::of(args) };
+    args.obj = args.flb.cast();
+    *known.incoming.lock() = Some(known.claim(args.data));
+    0
+}
+
+/// # Safety
+///
+/// As [`preserve`].
+unsafe extern "C" fn finish<F: FlbHandler>(args: *mut FlbOpArgs) {
+    // SAFETY: LUO's, for this call.
+    let args = unsafe { &*args };
+    // SAFETY: says the caller.
+    let known = unsafe { Known::<F>::of(args) };
+    let state = known.incoming.lock().take();
+    // What cannot be claimed is not ours to free.
+    if let Some(Ok(state)) = state {
+        known.handler.finish(state);
+    }
+}
+
+/// The kernel goes: what was left to us and never finished does not go on.
+///
+/// # Safety
+///
+/// For the notifier of a `Known<F>`.
+unsafe extern "C" fn on_reboot<F: FlbHandler>(
+    notifier: *mut NotifierBlock,
+    _action: c_ulong,
+    _data: *mut c_void,
+) -> c_int {
+    let offset = core::mem::offset_of!(Known<F>, notifier);
+    // SAFETY: says the caller: both are in one allocation.
+    let start = unsafe { notifier.byte_sub(offset) };
+    // SAFETY: says the caller.
+    let known = unsafe { &*start.cast::<Known<F>>() };
+    let state = known.incoming.lock().take();
+    if let Some(Ok(state)) = state {
+        known.handler.forget(state);
+    }
+    if let Ok(cache) = known.cache() {
+        for state in cache.unclaimed() {
+            known.handler.forget(state);
+        }
+    }
+    NOTIFY_DONE
+}
+
+// What follows is not generic: modules that have a client cannot call LUO.
+
+/// # Safety
+///
+/// `ops` and `known` stay valid until [`free`]; `compatible` fits.
+#[inline(never)]
+unsafe fn new_raw(
+    ops: *const FlbOps,
+    compatible: &CStr,
+    known: *const c_void,
+) -> Result<*mut bindings::Flb> {
+    // SAFETY: says the caller.
+    let raw = unsafe { bindings::kpreserve_luo_new_flb(ops, compatible.as_ptr().cast(), known) };
+    if raw.is_null() {
+        Err(ENOMEM)
+    } else {
+        Ok(raw)
+    }
+}
+
+/// Returns the `known` of an FLB.
+///
+/// # Safety
+///
+/// `raw` is from [`new_raw`].
+#[inline(never)]
+unsafe fn known_of(raw: *mut bindings::Flb) -> *mut c_void {
+    // SAFETY: says the caller.
+    unsafe { bindings::kpreserve_luo_known_of_flb(raw) }
+}
+
+/// # Safety
+///
+/// It stays valid until [`free`].
+#[inline(never)]
+unsafe fn register_notifier(notifier: *mut NotifierBlock) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::register_reboot_notifier(notifier) })
+}
+
+/// # Safety
+///
+/// `raw` is from [`new_raw`], no handler depends on it, and it is not used again.
+#[inline(never)]
+unsafe fn free(raw: *mut bindings::Flb, notifier: *mut NotifierBlock) {
+    // SAFETY: says the caller.
+    unsafe { bindings::unregister_reboot_notifier(notifier) };
+    // SAFETY: says the caller.
+    unsafe { bindings::kpreserve_luo_free_flb(raw) };
+}
+
+/// # Safety
+///
+/// `raw` is valid.
+#[inline(never)]
+unsafe fn get_incoming(raw: *mut bindings::Flb) -> Result {
+    let mut object = core::ptr::null_mut();
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::liveupdate_flb_get_incoming(raw, &mut object) })
+}
+
+/// # Safety
+///
+/// `raw` is valid, and was got.
+#[inline(never)]
+unsafe fn put_incoming(raw: *mut bindings::Flb) {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_flb_put_incoming(raw) };
+}
+
+/// # Safety
+///
+/// `raw` is valid.
+#[inline(never)]
+unsafe fn get_outgoing(raw: *mut bindings::Flb) -> Result {
+    let mut object = core::ptr::null_mut();
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::liveupdate_flb_get_outgoing(raw, &mut object) })
+}
+
+/// # Safety
+///
+/// `raw` is valid, and was got.
+#[inline(never)]
+unsafe fn put_outgoing(raw: *mut bindings::Flb) {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_flb_put_outgoing(raw) };
+}
