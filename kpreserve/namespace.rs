@@ -23,9 +23,11 @@ use core::ffi::CStr;
 
 use kernel::prelude::*;
 use kpreserve_kho::{
+    ArenaHandle,
     Ledger,
     Refusal, //
 };
+pub use kpreserve_slab::Counts;
 
 pub use crate::abi::NameKind;
 use crate::dictionary::check_name;
@@ -84,6 +86,21 @@ pub fn remove(name: &CStr) -> Result {
     framework()?.remove_name(name)
 }
 
+/// Counts what the cache of a name holds, also one of the framework's own, such as `.luo/<compatible>`.
+///
+/// For tests and for people; may sleep. Cost: a byte is read for each slot, and slabs that nobody
+/// has touched yet are touched.
+///
+/// # Errors
+///
+/// - EPROBE_DEFER before the framework is up.
+/// - ENOENT if there is no such name.
+/// - EINVAL if it is no cache's, or the dictionary is damaged there.
+/// - ENODATA if nobody has opened the cache in this boot.
+pub fn counts(cache: &CStr) -> Result<Counts> {
+    framework()?.counts_of(cache)
+}
+
 impl Framework {
     /// Does what [`list`] does.
     ///
@@ -96,6 +113,25 @@ impl Framework {
         f: impl FnMut(&CStr, NameKind) -> Result,
     ) -> Result {
         self.with_names_shared(|names| names.dictionary.list(prefix.to_bytes(), f))
+    }
+
+    /// Does what [`counts`] does.
+    ///
+    /// # Errors
+    ///
+    /// As from [`counts`].
+    pub fn counts_of(&'static self, cache: &CStr) -> Result<Counts> {
+        let raw = self.with_names_shared(|names| {
+            let found = names.dictionary.lookup(cache.to_bytes());
+            let entry = found.map_err(Refusal::report)?.ok_or(ENOENT)?.entry;
+            if entry.kind != NameKind::Cache as u16 {
+                return Err(EINVAL);
+            }
+            let handle = ArenaHandle::from_raw(entry.value);
+            names.cache_if_up(handle).ok_or(ENODATA)
+        })?;
+        // Caches live for ever.
+        Ok(raw.counts())
     }
 
     /// Does what [`rename`] does.

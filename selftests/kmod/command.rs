@@ -146,6 +146,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("lockdep", contexts::lockdep),
     ("provoke", contexts::provoke),
     ("stats", stats::run),
+    ("counts", stats::counts),
     // corrupt WHAT [NAME]
     ("corrupt", corrupt::run),
 ];

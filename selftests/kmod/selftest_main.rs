@@ -26,7 +26,7 @@
 //! | `stress` | `stress.*`: objects come and go on all CPUs while the machine stops |
 //! | `contexts`, `threads` | running code in interrupts, and in threads; `lockdep`, `provoke` |
 //! | `pools` | `pool.*`, `foreign`: boxes, vectors, objects that C owns |
-//! | `stats` | `stats` |
+//! | `stats` | `stats`, `counts` |
 //! | `corrupt`, `image` | `corrupt`: damages what the next kernel will find |
 
 use kernel::{

@@ -53,6 +53,7 @@ declare! {
     ENAMETOOLONG = 36, "File name too long.";
     ENOSYS = 38, "Invalid system call number.";
     ENOTEMPTY = 39, "Directory not empty.";
+    ENODATA = 61, "No data available.";
     EBADMSG = 74, "Not a data message.";
     EOVERFLOW = 75, "Value too large for defined data type.";
     EILSEQ = 84, "Illegal byte sequence.";
