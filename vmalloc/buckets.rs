@@ -307,6 +307,13 @@ impl Buckets {
         self.is_littered || self.is_small(nr_entries)
     }
 
+    /// Goes on with the tombstones that there are, when the index could not be rebuilt without them; returns
+    /// whether there is room for one entry more than so many.
+    pub(crate) fn bear_tombstones(&mut self, nr_entries: usize) -> bool {
+        self.is_littered = false;
+        !self.is_small(nr_entries)
+    }
+
     fn is_small(&self, nr_entries: usize) -> bool {
         nr_entries.saturating_add(1) > self.words.len() / 2
     }

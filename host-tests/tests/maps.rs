@@ -24,6 +24,7 @@
 //! | the idle table is emptied before the other one is looked at (open.rs) | `what_is_refused_is_not_touched` |
 //! | that no key is left is believed | the same |
 //! | a map is ended before its head is checked (maps.rs) | `a_damaged_head_ends_no_other_map` |
+//! | a key is refused since tombstones cannot be cleared (change.rs) | `keys_for_which_there_is_room...` |
 //! | what is free is not cleared: its key, its value (change.rs, `wipe`) | `what_went_is_cleared` |
 //! | an insertion does not look at the gate, or a removal (change.rs) | `a_frozen_map_is_read_only` |
 //! | there is always room, or the table is never crowded (change.rs, `has_room`) | `a_cut_anywhere...`, `a_million_names_cross` |
@@ -328,6 +329,29 @@ fn churn_takes_no_memory() {
         "opened twice"
     );
     map.discard().unwrap();
+    machine.assert_sound();
+}
+
+#[test]
+fn keys_for_which_there_is_room_need_no_memory() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    for number in 0..1000 {
+        map.insert(key(number), number).unwrap();
+    }
+    map.reserve(1).unwrap();
+    // Tombstones come and go, and never can the table be rebuilt without them.
+    machine.set_faults(Faults::nth(1).and_after());
+    let before = machine.counters().alloc;
+    for number in 1000..20_000 {
+        let old = number - 1000;
+        assert_eq!(map.remove(&key(old)), Ok(Some(old)));
+        assert_eq!(map.insert(key(number), number), Ok(false));
+    }
+    assert!(machine.counters().alloc > before, "it was never tried");
+    machine.set_faults(Faults::none());
+    assert_eq!(contents(&map).len(), 1000);
     machine.assert_sound();
 }
 

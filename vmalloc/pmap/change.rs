@@ -187,7 +187,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         self.finish_clearing(&pass)
     }
 
-    /// Makes room for `additional` keys more, so that inserting them allocates nothing. May sleep.
+    /// Makes room for `additional` keys more, so that inserting them needs no memory; if there is some, it
+    /// may be used to clear tombstones. May sleep.
     ///
     /// # Errors
     ///
@@ -215,14 +216,19 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(())
     }
 
-    /// Takes a table that is large enough into use, if this one is not; returns whether it did.
+    /// Takes a table into use that is large enough and without tombstones, if this one is not; returns
+    /// whether it did.
     fn make_buckets(&mut self, pass: &GatePass<'_>) -> Result<bool> {
         let nr_keys = self.len();
         if !self.buckets.is_crowded(nr_keys) {
             return Ok(false);
         }
-        self.rebuild(pass, nr_keys)?;
-        Ok(true)
+        match self.rebuild(pass, nr_keys) {
+            Ok(()) => Ok(true),
+            // Slower than it might be, but there is room.
+            Err(_) if self.buckets.bear_tombstones(nr_keys) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn rebuild(&mut self, pass: &GatePass<'_>, nr_keys: usize) -> Result {
