@@ -94,7 +94,7 @@ pub struct RootHeadSer {
     pub free_entry: SharedU64,
     /// Names in the dictionary.
     pub nr_names: SharedU64,
-    /// One more than the index of the first entry that lies in no directory, 0 if there is none.
+    /// One more than the index of the first entry that lies in no directory, [`end_of`] 0 if there is none.
     pub first_name: SharedU64,
     /// Which of [`ARENA_ENTRIES`] and [`ARENA_STRINGS`] are in use: 0 or 1.
     pub active_entries: SharedU64,
@@ -269,7 +269,7 @@ pub struct EntrySer {
     pub parent: u32,
     /// Of a directory: the first of what lies in it.
     pub first_child: u32,
-    /// The next one in the same directory.
+    /// The next one in the same directory; of the last one, [`end_of`] the directory.
     pub next_sibling: u32,
     /// The one before in the same directory.
     pub prev_sibling: u32,
@@ -280,6 +280,15 @@ pub struct EntrySer {
 }
 
 const _: () = assert!(size_of::<EntrySer>() == 80);
+
+/// Entries that there may be, so that no link is what ends a list.
+pub const NR_ENTRIES_MAX: u32 = 1 << 31;
+
+/// Returns what ends the list of what lies in a directory, 0 for that of what lies in none. It is
+/// no link, and not 0 either: a link that was wiped does not pass for an end.
+pub const fn end_of(directory: u32) -> u32 {
+    !directory
+}
 const _: () = assert!(offset_of!(EntrySer, check) == 72);
 
 impl EntrySer {

@@ -33,9 +33,11 @@ use kpreserve_vmalloc::{
 };
 
 use crate::abi::{
+    end_of,
     EntrySer,
     NameKind,
-    RootHeadSer, //
+    RootHeadSer,
+    NR_ENTRIES_MAX, //
 };
 
 mod listing;
@@ -277,7 +279,10 @@ impl Dictionary {
                 let link = self.prepare(pass, name, template, place.nr_missing)?;
                 if let Some(top) = self.entry_mut(link.top) {
                     top.parent = place.parent;
-                    top.next_sibling = next;
+                    top.next_sibling = match next {
+                        0 => end_of(place.parent),
+                        next => next,
+                    };
                 }
                 link
             }
@@ -340,6 +345,7 @@ impl Dictionary {
             let directory = self.put(pass, inner, name_offset, template)?;
             if let Some(entry) = self.entry_mut(top) {
                 entry.parent = directory;
+                entry.next_sibling = end_of(directory);
             }
             top = directory;
         }
@@ -425,6 +431,9 @@ impl Dictionary {
             self.head.free_entry.store(0);
         }
         let index = u32::try_from(self.entries.len()).map_err(|_| ENOMEM)?;
+        if index >= NR_ENTRIES_MAX - 1 {
+            return Err(ENOMEM);
+        }
         self.entries.push_with(pass, EntrySer::FREE)?;
         Ok(index)
     }

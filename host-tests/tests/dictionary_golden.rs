@@ -118,9 +118,10 @@ fn entries(offsets: [u32; 3]) -> [Hand; 4] {
         value,
         links,
     };
-    // Links: parent, first child, next, previous; by number, which is one more than the index.
+    // Links: parent, first child, next, previous; by number, which is one more than the index. The
+    // last one's next is the complement of its parent.
     [
-        area("kvm/vm", offsets[0], handle(0), [2, 0, 0, 4]),
+        area("kvm/vm", offsets[0], handle(0), [2, 0, !2, 4]),
         Hand {
             name: "kvm/",
             name_offset: offsets[0],
@@ -129,7 +130,7 @@ fn entries(offsets: [u32; 3]) -> [Hand; 4] {
             version: 0,
             fingerprint: 0,
             value: 0,
-            links: [0, 4, 0, 3],
+            links: [0, 4, !0, 3],
         },
         area("top", offsets[1], handle(1), [0, 0, 2, 0]),
         area("kvm/x", offsets[2], handle(2), [2, 0, 1, 0]),

@@ -21,7 +21,9 @@ use kernel::prelude::{
 };
 use kernel::print::take_complaints;
 use kpreserve::abi::{
+    end_of,
     EntrySer,
+    NameKind,
     PendingSer,
     RootHeadSer,
     Step,
@@ -139,6 +141,12 @@ fn links() {
         for (field, offset) in links {
             let at = layout.entry(index) + offset as u64;
             let before = read::<u32>(&image, at);
+            let entry = read::<EntrySer>(&image, layout.entry(index));
+            // Each of these is met on the way through all names.
+            let is_listed = match field {
+                "first_child" => entry.kind == NameKind::Directory as u16,
+                _ => entry.kind != 0,
+            };
             let values = (0..=nr_entries as u32 + 1).chain([u32::MAX - 1, u32::MAX]);
             for value in values.filter(|&value| value != before) {
                 let mut damaged = image.clone();
@@ -146,6 +154,10 @@ fn links() {
                 let kernel = Kernel::on(damaged.boot()).unwrap();
                 take_complaints();
                 let results = exercise();
+                // But for what ends a list, too early.
+                if is_listed && value != end_of(entry.parent) {
+                    assert_eq!(results[0], Err(EINVAL), "entry {index}, {field} {value}");
+                }
                 let complaints = take_complaints();
                 let is_refused = results.iter().any(Result::is_err);
                 assert_eq!(
@@ -170,7 +182,7 @@ fn roots_of_the_tree() {
         .load();
     let at = layout.root + offset_of!(RootHeadSer, first_name) as u64;
     let before = image.read_u64(Phys::new(at));
-    for value in (1..nr_entries + 2).chain([1 << 32, (1 << 32) | before, u64::MAX]) {
+    for value in (0..nr_entries + 2).chain([1 << 32, (1 << 32) | before, u64::MAX]) {
         if value == before {
             continue;
         }

@@ -29,7 +29,10 @@ use super::{
     Dictionary,
     RESERVED_PREFIX, //
 };
-use crate::abi::EntrySer;
+use crate::abi::{
+    end_of,
+    EntrySer, //
+};
 
 /// Where a name goes that is not there yet.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,9 @@ impl Dictionary {
                 ("EntrySer", "first_child", first.into())
             }
         };
+        if first == u64::from(end_of(directory)) {
+            return Ok(0);
+        }
         expect_at_most(
             structure,
             field,
@@ -105,6 +111,9 @@ impl Dictionary {
     /// A [`Refusal`] if the link is damaged.
     pub(super) fn next_of(&self, number: u32, entry: &EntrySer) -> Result<u32, Refusal> {
         let next = entry.next_sibling;
+        if next == end_of(entry.parent) {
+            return Ok(0);
+        }
         self.neighbour("EntrySer", "next_sibling", next, entry.parent, number)?;
         Ok(next)
     }
@@ -197,7 +206,7 @@ impl Dictionary {
         Ok(entry.copied().unwrap_or(EntrySer::FREE))
     }
 
-    /// Checks that a link leads to nothing, or to what has the same directory, whose name is shorter,
+    /// Checks that a link leads to what has the same directory, whose name is shorter,
     /// and knows who is before it.
     fn neighbour(
         &self,
@@ -207,9 +216,6 @@ impl Dictionary {
         directory: u32,
         before: u32,
     ) -> Result<(), Refusal> {
-        if number == 0 {
-            return Ok(());
-        }
         let entry = self.linked(structure, field, number)?;
         let at = number.into();
         let shorter = index_of(directory).and_then(|index| self.entries.get(index));
