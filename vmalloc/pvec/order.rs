@@ -17,6 +17,9 @@ use super::PVec;
 use crate::raw::Room;
 use crate::redo::Redo;
 
+/// The most elements that are sorted: for more indices than fit into 2 GiB the kernel's allocator has a warning.
+const NR_SORTED_MAX: usize = i32::MAX as usize / size_of::<usize>();
+
 impl<T: Preservable> PVec<T> {
     /// Takes the elements out for which `keep` returns false; it sees each once, in order. May
     /// sleep. Costs two passes over what lies behind the first that goes, and room for as much.
@@ -92,7 +95,7 @@ impl<T: Preservable> PVec<T> {
     ///
     /// # Errors
     ///
-    /// ENOMEM, EBUSY once the framework is frozen. The vector is unchanged then.
+    /// ENOMEM, also for 2^28 elements or more that are not in order; EBUSY once the framework is frozen. The vector is unchanged then.
     pub fn sort_by(&mut self, compare: impl Fn(&T, &T) -> Ordering) -> Result {
         let pass = self.area.raw().enter()?;
         self.sort_by_with(&pass, compare)
@@ -168,6 +171,9 @@ impl<T: Preservable> PVec<T> {
     ///
     /// Each comparison looks one element up: the other one is still there from the last.
     fn order(&self, compare: impl Fn(&T, &T) -> Ordering) -> Result<KVVec<usize>> {
+        if self.len() > NR_SORTED_MAX {
+            return Err(ENOMEM);
+        }
         let mut order = KVVec::with_capacity(self.len(), GFP_KERNEL)?;
         let mut spare = KVVec::with_capacity(self.len(), GFP_KERNEL)?;
         for index in 0..self.len() {

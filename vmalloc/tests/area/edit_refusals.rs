@@ -175,3 +175,18 @@ fn a_hostile_record_is_refused() {
     other.check = other.checksum(Boot::first().ledger.root_id(), 1, 2, at);
     hostile("check is", other);
 }
+
+#[test]
+fn more_than_can_be_sorted_stays() {
+    // The indices of so many would take more than the kernel allocates at once without a warning.
+    let boot = Boot::with(68_000, 10);
+    let mut vec = boot.vec::<u8>(1);
+    vec.extend_zeroed(1 << 28).unwrap();
+    vec.set(0, 1).unwrap();
+    assert_eq!(vec.sort_by_key(|&byte| byte), Err(ENOMEM));
+    assert_eq!((vec.len(), vec.get(0)), (1 << 28, Some(&1)));
+    // In order, it needs none.
+    vec.truncate(3).unwrap();
+    assert_eq!(vec.sort_by_key(|&byte| byte), Ok(()));
+    assert_eq!(vec.get(2), Some(&1));
+}

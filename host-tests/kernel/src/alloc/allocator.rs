@@ -91,6 +91,12 @@ unsafe fn host_realloc(
     let new = if layout.size() == 0 {
         dangling_from_layout(layout)
     } else {
+        // WARN_ON_ONCE() in kvmalloc(): an end, where warnings are.
+        assert!(
+            layout.size() <= i32::MAX as usize,
+            "kvmalloc() of {} bytes",
+            layout.size()
+        );
         admit(flags)?;
         let new = if flags.contains(__GFP_ZERO) {
             // SAFETY: the size is not 0.
