@@ -5,7 +5,7 @@
 //! Keys and values lie in two areas of their own, at the same index; a table of [`Buckets`] leads from
 //! the hash of a key to it. What was removed is free for the next one: free indices stand on a stack.
 //! `pmap/change.rs` says in which order all these change, `pmap/open.rs` what is done with what a cut
-//! left.
+//! left; the stack is in `pmap/stack.rs`.
 
 use kernel::prelude::*;
 
@@ -31,6 +31,7 @@ use crate::pvec::PVec;
 mod change;
 mod head;
 mod open;
+mod stack;
 
 pub use head::MapHeadSer;
 
@@ -195,12 +196,6 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             [] => hash,
             rest => mix(&[fnv1a(hash, rest)]),
         }
-    }
-
-    /// Returns the index on top of the stack of free ones.
-    fn top(&self) -> Option<u64> {
-        let top = self.free.len().checked_sub(1)?;
-        self.free.get(top).map(SharedU64::load)
     }
 }
 

@@ -20,17 +20,12 @@ use kernel::sync::barrier::{
 };
 
 use super::open::S;
+use super::stack::NR_FREE_ROOM;
 use super::*;
 use crate::buckets::{
     Place,
     NR_BUCKETS_MIN, //
 };
-
-/// Places of the stack that a change may take.
-const NR_FREE_ROOM: usize = 2;
-
-/// So many damaged places of the stack are passed over in one go.
-const NR_DAMAGED_MAX: usize = 16;
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Gives a value to a key; returns whether it had one, which is replaced. May sleep; at once if there is
@@ -68,11 +63,6 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             && nr < self.values.capacity()
             && self.has_room_to_free()
             && !self.buckets.is_crowded(nr)
-    }
-
-    /// Returns whether the stack of free indices needs no run for a change.
-    fn has_room_to_free(&self) -> bool {
-        self.free.capacity() - self.free.len() >= NR_FREE_ROOM
     }
 
     /// Inserts; without a pass, into the room that there is.
@@ -281,39 +271,6 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         }
         self.keys.push_within_capacity(key).map_err(|_| ENOMEM)?;
         Ok(last)
-    }
-
-    /// Returns the index on top of the stack, if it is free; damaged ones are taken off, up to
-    /// [`NR_DAMAGED_MAX`] of them, after which an index that was never used does as well.
-    fn top_unused(&mut self) -> Result<Option<u64>> {
-        for _ in 0..NR_DAMAGED_MAX {
-            let Some(top) = self.top() else {
-                return Ok(None);
-            };
-            if self.free.len() > self.nr_free_inherited {
-                return Ok(Some(top));
-            }
-            // What the previous kernel left may name what is in use. It is looked at once.
-            let refusal = self.check_inherited(top)?;
-            self.nr_free_inherited = self.free.len() - 1;
-            let Some(refusal) = refusal else {
-                return Ok(Some(top));
-            };
-            refusal.report();
-            self.pop_free();
-        }
-        Ok(None)
-    }
-
-    /// Puts an index on the stack, which has room.
-    fn push_free(&mut self, index: u32) -> Result {
-        let place = SharedU64::new(index.into());
-        self.free.push_within_capacity(place).map_err(|_| ENOMEM)
-    }
-
-    /// Takes the topmost index off the stack.
-    fn pop_free(&mut self) {
-        let _ = self.free.pop_unseen();
     }
 
     /// Clears what is free, after everything that was stored before.

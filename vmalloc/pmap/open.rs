@@ -129,24 +129,6 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         expect_at_most(S, "nr_free", id, self.free.len() as u64, nr_keys + 2)
     }
 
-    /// Checks an index that is said to be free.
-    pub(super) fn check_free(&self, index: u64) -> Result<(), Refusal> {
-        let last = (self.keys.len() as u64).saturating_sub(1);
-        expect_at_most(S, "free", self.head.raw().id().into(), index, last)
-    }
-
-    /// Checks an index that the previous kernel says is free.
-    pub(super) fn check_inherited(&self, index: u64) -> Result<Option<Refusal>> {
-        let id = u64::from(self.head.raw().id());
-        let nr_keys = self.keys.len() as u64;
-        let checked = expect_at_most(S, "free", id, index, nr_keys);
-        if checked.is_ok() && self.is_used(index)? {
-            // Two of the same key would have to be told apart otherwise.
-            return Ok(expect_equal(S, "free", id, index, nr_keys).err());
-        }
-        Ok(checked.err())
-    }
-
     /// Decides about the two topmost places of the stack of free indices, which a cut may have left in
     /// doubt. Each step leaves what the next attempt would decide in the same way.
     fn recover(&mut self, pass: &GatePass<'_>) -> Result {
@@ -194,7 +176,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     }
 
     /// Returns whether a bucket refers to an index, of which the key is the one to look for.
-    fn is_used(&self, index: u64) -> Result<bool> {
+    pub(super) fn is_used(&self, index: u64) -> Result<bool> {
         let Some(key) = self.keys.get(index as usize).copied() else {
             return Ok(false);
         };
