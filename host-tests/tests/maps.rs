@@ -23,6 +23,7 @@
 //! | what is not finished passes the gate to be discarded, or the first table has no room (maps.rs) | `...leaves_no_area` |
 //! | the idle table is emptied before the other one is looked at (open.rs) | `what_is_refused_is_not_touched` |
 //! | that no key is left is believed | the same |
+//! | damaged places of the stack become more than are accepted (change.rs) | `a_map_that_was_opened_once...` |
 //! | a map is ended before its head is checked (maps.rs) | `a_damaged_head_ends_no_other_map` |
 //! | a key is refused since tombstones cannot be cleared (change.rs) | `keys_for_which_there_is_room...` |
 //! | what is free is not cleared: its key, its value (change.rs, `wipe`) | `what_went_is_cleared` |
@@ -50,6 +51,7 @@ use kernel::prelude::*;
 use kernel::print::take_complaints;
 use kpreserve::{
     Anonymous as _,
+    ArenaHandle,
     Framework,
     Open as _,
     PMap,
@@ -57,6 +59,7 @@ use kpreserve::{
     PVec,
     Phys,
     Preservable,
+    SharedU64,
     StrSer, //
 };
 use kpreserve_sim::{
@@ -755,6 +758,40 @@ fn what_is_refused_is_not_touched() {
             assert!(entries(&map) == model, "state {damaged}");
         }
     }
+}
+
+#[test]
+fn a_map_that_was_opened_once_can_be_opened_again() {
+    // As many indices on the stack as are accepted, though all of them are in use.
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let mut map = open(framework).unwrap();
+    for number in 0..8 {
+        map.insert(key(number), number).unwrap();
+    }
+    let free = map.head().get(0).unwrap().ser().free;
+    let mut model = contents(&map);
+    drop(map);
+    let handle = ArenaHandle::from_raw(free);
+    let mut stack = PVec::<SharedU64>::adopt_in(framework, handle, GFP_KERNEL).unwrap();
+    for place in 0..10 {
+        stack.push(SharedU64::new(place % 8)).unwrap();
+    }
+    drop(stack);
+    for numbers in [0..5, 5..8, 100..110] {
+        let mut map = open(framework).unwrap();
+        assert!(entries(&map) == model, "{numbers:?}");
+        for number in numbers {
+            let change = match number {
+                0..8 => Change::Remove(number),
+                _ => Change::Insert(number, number),
+            };
+            change.of_map(&mut map).unwrap();
+            change.of_model(&mut model);
+        }
+    }
+    assert!(entries(&open(framework).unwrap()) == model);
+    machine.assert_sound();
 }
 
 #[test]

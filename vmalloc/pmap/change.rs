@@ -150,6 +150,11 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             self.free.reserve_with(pass, NR_FREE_ROOM)?;
         }
         let value = self.values.raw_mut().read_element::<V>(hit.index as usize);
+        if self.free.len() >= self.keys.len() {
+            // This one is not among them, so one of them is damaged. More than there can be would be refused
+            // when the map is opened again.
+            self.pop_free();
+        }
         self.push_free(hit.index)?;
         self.buckets.clear(hit.bucket);
         self.wipe(hit.index);
