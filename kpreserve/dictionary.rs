@@ -42,6 +42,7 @@ use crate::abi::{
 
 mod listing;
 mod pending;
+mod recent;
 mod strings;
 mod tree;
 
@@ -50,6 +51,7 @@ use pending::{
     Branch,
     Change, //
 };
+use recent::Recent;
 use tree::directory_of;
 
 /// The longest name, in bytes.
@@ -94,8 +96,8 @@ pub(crate) struct Dictionary {
     entries: PVec<EntrySer>,
     strings: PVec<u8>,
     buckets: Buckets,
-    /// Where the compatible string stands that was asked for last: the next one is often the same.
-    last_compatible: (u32, u16),
+    /// Where the compatible strings stand that were asked for last: the next one is often one of them.
+    compatibles: Recent<(u32, u16)>,
 }
 
 /// A name that was found.
@@ -135,7 +137,7 @@ impl Dictionary {
             entries,
             strings,
             buckets,
-            last_compatible: (0, 0),
+            compatibles: Recent::new((0, 0)),
         };
         dictionary.settle().map_err(Refusal::report)?;
         Ok(dictionary)

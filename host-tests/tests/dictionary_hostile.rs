@@ -27,7 +27,8 @@ use kpreserve::abi::{
     PendingSer,
     RootHeadSer,
     Step,
-    ARENA_ENTRIES, //
+    ARENA_ENTRIES,
+    ARENA_STRINGS, //
 };
 use kpreserve::kho::{
     ArenaSer,
@@ -43,7 +44,10 @@ use kpreserve::{
     PVec, //
 };
 use kpreserve_sim::Image;
-use kpreserve_testing::Kernel;
+use kpreserve_testing::{
+    Config,
+    Kernel, //
+};
 
 const NAMES: [&str; 6] = ["a/b/c", "a/b/d", "a/b/e", "a/f", "top", "z"];
 
@@ -408,6 +412,48 @@ fn a_copy_of_a_directory_that_leads_to_a_free_entry() {
 fn first_child(layout: &Layout, entries: u32, index: u64) -> Phys {
     let entry = layout.element(entries, size_of::<EntrySer>() as u64, index);
     Phys::new(entry + offset_of!(EntrySer, first_child) as u64)
+}
+
+/// Entries that all claim all of the strings, under checksums that are right: a copy ends before it takes more
+/// than there was.
+#[test]
+fn strings_that_would_grow() {
+    let kernel = Kernel::boot_with(Config::with_pages(16384));
+    for i in 0..500 {
+        vec(&format!("claims/{i}/{}", "x".repeat(100))).unwrap();
+    }
+    let mut image = kernel.machine().image();
+    kernel.machine().power_off();
+    let layout = Layout::of(&image);
+    let strings: ArenaSer = read(&image, layout.arena(ARENA_STRINGS[0]));
+    let entries: ArenaSer = read(&image, layout.arena(ARENA_ENTRIES[0]));
+    for index in 0..entries.len.load() {
+        let mut entry: EntrySer = read(&image, layout.entry(index));
+        entry.name_offset = index as u32;
+        entry.name_len = (strings.len.load() - index).min(u16::MAX.into()) as u16;
+        entry.check = entry.checksum(layout.root_id, index as u32);
+        let at = |offset: usize| Phys::new(layout.entry(index) + offset as u64);
+        image.write(
+            at(offset_of!(EntrySer, name_offset)),
+            &entry.name_offset.to_le_bytes(),
+        );
+        image.write(
+            at(offset_of!(EntrySer, name_len)),
+            &entry.name_len.to_le_bytes(),
+        );
+        image.write_u64(at(offset_of!(EntrySer, check)), entry.check);
+    }
+    let at = |offset: usize| Phys::new(layout.root + offset as u64);
+    image.write_u64(at(offset_of!(RootHeadSer, waste_bytes)), u64::MAX);
+    let kernel = Kernel::on(image.boot()).unwrap();
+    take_complaints();
+    vec("fresh").unwrap();
+    let image = kernel.machine().image();
+    assert_eq!(
+        image.read_u64(at(offset_of!(RootHeadSer, active_entries))),
+        0
+    );
+    kernel.assert_sound();
 }
 
 /// A hash table without a vacant word: no name can be added, and that is all.

@@ -376,6 +376,36 @@ fn strings_of_names_that_come_and_go_take_bounded_room() {
     kernel.assert_sound();
 }
 
+/// Names of two types in turns: each type's string stands there once or twice, before and after they were
+/// copied.
+#[test]
+fn types_that_take_turns_share_their_strings() {
+    let kernel = Kernel::boot_with(Config::with_pages(1024));
+    let mut name_bytes = 0;
+    for i in 0..300 {
+        let path = name(&format!("turns/{i}"));
+        name_bytes += path.as_bytes().len() as u64;
+        if i % 2 == 0 {
+            Named::<u64>::open(&path, 1u64, GFP_KERNEL).map(drop)
+        } else {
+            Named::<u32>::open(&path, 2u32, GFP_KERNEL).map(drop)
+        }
+        .unwrap();
+    }
+    let len = len_of(&kernel, kpreserve::abi::ARENA_STRINGS);
+    assert!(len < name_bytes + 100, "{len}, {name_bytes} of names");
+    for i in 0..20 {
+        let path = format!("waste{i}/{}", "x".repeat(200));
+        open(&path).unwrap().discard().unwrap();
+        remove(&name(&path)).unwrap();
+    }
+    open("last").unwrap();
+    let len = len_of(&kernel, kpreserve::abi::ARENA_STRINGS);
+    // The last name that was taken away may have been so after the copy.
+    assert!(len < name_bytes + 300, "{len}, {name_bytes} of names");
+    kernel.assert_sound();
+}
+
 /// How many entries the dictionary has.
 fn entries(kernel: &Kernel) -> u64 {
     len_of(kernel, kpreserve::abi::ARENA_ENTRIES)

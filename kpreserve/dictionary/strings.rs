@@ -13,6 +13,7 @@ use kpreserve_kho::{
 use kpreserve_vmalloc::PVec;
 
 use super::pending::is_directory;
+use super::recent::Recent;
 use super::{
     index_of,
     Dictionary, //
@@ -47,8 +48,8 @@ impl Dictionary {
     /// # Errors
     ///
     /// EINVAL if an entry is damaged, which is carried on: where it stands; but for those that no
-    /// bucket refers to, which a cut left half written. ENOMEM. The dictionary goes on with the areas
-    /// it has.
+    /// bucket refers to, which a cut left half written. ENOMEM, also if there would be more strings than
+    /// before. The dictionary goes on with the areas it has.
     pub(crate) fn compact(
         &mut self,
         pass: &GatePass<'_>,
@@ -61,8 +62,8 @@ impl Dictionary {
         entries.truncate_with(pass, 0);
         strings.truncate_with(pass, 0);
         entries.reserve_with(pass, self.entries.len())?;
-        // Where the last compatible string stands, here and there.
-        let (mut last, mut last_offset) = ((0, 0), 0);
+        // Where the last compatible strings stand, here and there.
+        let mut compatibles = Recent::new(((0, 0), 0));
         let mut referred_to = None;
         for index in 0..self.entries.len() as u32 {
             let old = self.entries.get(index as usize).copied().ok_or(EINVAL)?;
@@ -92,20 +93,29 @@ impl Dictionary {
                 let compatible = (old.compatible_offset, old.compatible_len);
                 // Directories have none.
                 if compatible.1 != 0 {
-                    if !self.is_same(last, compatible) {
-                        last_offset = self.copy(pass, compatible.0, compatible.1, &mut strings)?;
-                        last = compatible;
-                    }
+                    let known = compatibles.find(|(here, _)| self.is_same(here, compatible));
+                    entry.compatible_offset = match known {
+                        Some((_, there)) => there,
+                        None => {
+                            let (offset, len) = compatible;
+                            let there = self.copy(pass, offset, len, &mut strings)?;
+                            compatibles.push((compatible, there));
+                            there
+                        }
+                    };
                     entry.compatible_len = compatible.1;
-                    entry.compatible_offset = last_offset;
                 }
                 entry.check = entry.checksum(self.head.root_id, index);
             }
             entries.push_with(pass, entry)?;
+            // Entries that all claim the same long string are not worth a copy, either.
+            if strings.len() > self.strings.len() {
+                return Err(ENOMEM);
+            }
         }
         publish();
         self.head.waste_bytes.store(0);
-        self.last_compatible = (0, 0);
+        self.compatibles = Recent::new((0, 0));
         let entries = core::mem::replace(&mut self.entries, entries);
         let strings = core::mem::replace(&mut self.strings, strings);
         Ok((entries, strings))
@@ -197,11 +207,13 @@ impl Dictionary {
         }
     }
 
-    /// Returns where a compatible string stands; it is added, unless it was the last one, or one of the
-    /// next free entries knows it.
+    /// Returns where a compatible string stands; it is added, unless it is one of the last few, or one of
+    /// the next free entries knows it.
     pub(super) fn compatible(&mut self, pass: &GatePass<'_>, compatible: &[u8]) -> Result<u32> {
-        let (offset, len) = self.last_compatible;
-        if self.string_is(offset, len, compatible) {
+        let mut compatibles = self.compatibles;
+        let known = compatibles.find(|(offset, len)| self.string_is(offset, len, compatible));
+        self.compatibles = compatibles;
+        if let Some((offset, _)) = known {
             return Ok(offset);
         }
         let of = |entry: &EntrySer| (entry.compatible_offset, entry.compatible_len);
@@ -209,7 +221,7 @@ impl Dictionary {
             Some(offset) => offset,
             None => self.append(pass, compatible)?,
         };
-        self.last_compatible = (offset, compatible.len() as u16);
+        self.compatibles.push((offset, compatible.len() as u16));
         Ok(offset)
     }
 
