@@ -64,7 +64,7 @@ pub fn list(prefix: &CStr, f: impl FnMut(&CStr, NameKind) -> Result) -> Result {
 /// - ENOENT if `old` stands for nothing, also because its area was discarded.
 /// - EEXIST if `new` stands for something.
 /// - EBUSY if the framework is frozen, ENOMEM, EINVAL if the dictionary is damaged there: nothing
-///   has changed.
+///   has changed, but that `new` may be gone if it was the name of an area that was discarded.
 pub fn rename(old: &CStr, new: &CStr) -> Result {
     framework()?.rename(old, new)
 }
