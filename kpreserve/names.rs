@@ -187,7 +187,7 @@ impl Names {
         )?;
         // A table that was cut while it was rebuilt, or not given back any more; and not before the
         // one in use was found to be one.
-        own::<SharedU64>(framework, &arenas, idle)?.truncate_with(&pass, 0);
+        give_back(own::<SharedU64>(framework, &arenas, idle)?, &pass)?;
         give_back(idle_entries, &pass)?;
         give_back(own::<u8>(framework, &arenas, idle_ids.1)?, &pass)?;
         Ok(Self {
@@ -214,11 +214,12 @@ impl Names {
             let (active, idle) = buckets_ids(self.framework);
             let buckets = own::<SharedU64>(self.framework, &self.arenas, idle)?;
             let next = u64::from(idle == ARENA_BUCKETS[1]);
-            let mut old = self
+            let old = self
                 .dictionary
                 .rebuild(pass, name, buckets, || head.active_buckets.store(next))?;
             debug_assert_ne!(active, idle);
-            old.truncate_with(pass, 0);
+            // The next one will be larger, as a rule.
+            give_back(old, pass)?;
         }
         if self.dictionary.is_wasteful() && self.compact(pass).is_err() {
             // It is no worse than before.

@@ -406,6 +406,25 @@ fn types_that_take_turns_share_their_strings() {
     kernel.assert_sound();
 }
 
+/// A hash table that was replaced has no page left.
+#[test]
+fn the_table_that_is_idle_takes_no_room() {
+    let kernel = Kernel::boot_with(Config::with_pages(1024));
+    for i in 0..600 {
+        let path = name(&format!("{i}"));
+        Named::<u64>::open(&path, 1u64, GFP_KERNEL).unwrap();
+        if i % 50 == 0 || i == 599 {
+            let image = kernel.machine().image();
+            let layout = layout::Layout::of(&image);
+            let head: kpreserve::abi::RootHeadSer = layout::read(&image, layout.root);
+            let idle = 1 - head.active_buckets.load() as usize;
+            let runs = layout.runs_of(kpreserve::abi::ARENA_BUCKETS[idle]);
+            assert!(runs.is_empty(), "{i}: {runs:?}");
+        }
+    }
+    kernel.assert_sound();
+}
+
 /// How many entries the dictionary has.
 fn entries(kernel: &Kernel) -> u64 {
     len_of(kernel, kpreserve::abi::ARENA_ENTRIES)
