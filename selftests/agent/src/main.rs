@@ -16,6 +16,7 @@ mod klog;
 mod kv;
 mod luo;
 mod memfd;
+mod memory;
 mod module;
 mod mounts;
 mod plan;

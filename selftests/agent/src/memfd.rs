@@ -6,7 +6,7 @@ use crate::{words, Machine};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
     ffi::CString,
-    fs::{self, File},
+    fs::File,
     io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -383,58 +383,6 @@ pub(crate) fn written(machine: &mut Machine, arguments: &[String]) -> Result<()>
     }
     machine.reply.clear();
     machine.reply.push(("writes".to_owned(), last.to_string()));
-    Ok(())
-}
-
-/// `huge-pages`: replies how much of all memfds is in huge pages, in KiB.
-pub(crate) fn huge_pages(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("ShmemHugePages:"));
-    let huge = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let huge = huge.context("/proc/meminfo has no ShmemHugePages")?.trim();
-    machine.reply.clear();
-    machine.reply.push(("huge".to_owned(), huge.to_owned()));
-    Ok(())
-}
-
-/// `pins-balanced`: no page is pinned for long; what was has been let go of (/proc/vmstat).
-pub(crate) fn pins_balanced(_machine: &mut Machine, _arguments: &[String]) -> Result<()> {
-    // Each CPU has a part of the counts to itself.
-    fs::read("/proc/sys/vm/stat_refresh")?;
-    let text = fs::read_to_string("/proc/vmstat")?;
-    let count = |name: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.with_context(|| format!("/proc/vmstat has no {name}"))?;
-        Ok(number.trim().parse()?)
-    };
-    let (acquired, released) = (
-        count("nr_foll_pin_acquired ")?,
-        count("nr_foll_pin_released ")?,
-    );
-    ensure!(
-        acquired == released,
-        "{acquired} pins were taken, {released} let go of"
-    );
-    Ok(())
-}
-
-/// `memory-total`: replies how much memory this kernel manages, and how much that has grown since the last time it was asked,
-/// in KiB: what is preserved and was not restored is not managed.
-pub(crate) fn memory_total(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let total: u64 = total
-        .context("/proc/meminfo has no MemTotal")?
-        .trim()
-        .parse()?;
-    let before = machine.kept.insert("memory-total".to_owned(), total);
-    let grown = total.saturating_sub(before.unwrap_or(total));
-    machine.reply.clear();
-    machine.reply.push(("total".to_owned(), total.to_string()));
-    machine.reply.push(("grown".to_owned(), grown.to_string()));
     Ok(())
 }
 

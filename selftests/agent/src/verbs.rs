@@ -3,7 +3,8 @@
 //! The words that a step can start with.
 
 use crate::{
-    bench, dev, device, figures, file, klog, kv, luo, memfd, module, power, program, Machine,
+    bench, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power, program,
+    Machine,
 };
 use anyhow::{bail, Result};
 
@@ -58,10 +59,12 @@ const VERBS: &[(&str, Verb)] = &[
     ("memfd-write-on", memfd::write_on),
     ("memfd-written", memfd::written),
     ("reopen", memfd::reopen),
-    ("huge-pages", memfd::huge_pages),
-    ("pins-balanced", memfd::pins_balanced),
-    ("memory-total", memfd::memory_total),
     ("close", memfd::close),
+    // What the kernel counts: replies huge, in KiB; moved, in pages; total and grown, in KiB
+    ("huge-pages", memory::huge_pages),
+    ("pages-moved", memory::moved),
+    ("memory-total", memory::total),
+    ("pins-balanced", memory::pins_balanced),
     // luo-preserve SESSION TOKEN FILE, luo-retrieve SESSION TOKEN FILE, luo-finish SESSION [fails=ERRNO each]
     ("luo-preserve", luo::preserve),
     ("luo-retrieve", luo::retrieve),
