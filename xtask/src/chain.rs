@@ -117,6 +117,9 @@ impl<'a> Parts<'a> {
         for (index, generation) in scenario.generations.iter().enumerate() {
             let variant = scenario.kernel(index, variant);
             self.kernel(variant)?;
+            if let Some(init) = &scenario.init {
+                programs::make(self.shop, init)?;
+            }
             for name in &generation.modules {
                 self.module(name, variant)?;
             }
@@ -151,6 +154,14 @@ impl<'a> Parts<'a> {
         next: Option<&Chain>,
     ) -> Result<Image> {
         let mut image = Image::default();
+        if let Some(init) = &scenario.init {
+            image.program("init", &programs::make(self.shop, init)?);
+            image.file("kernel", &self.kernel(variant)?.image());
+            // Where it mounts file systems.
+            image.folder("proc");
+            image.folder("debugfs");
+            return Ok(image);
+        }
         image.program("init", &self.agent);
         let mut builtin = Vec::new();
         for name in &generation.modules {

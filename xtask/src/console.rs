@@ -53,6 +53,9 @@ pub(crate) struct Console {
     suites: Vec<String>,
     generations: usize,
     ended: bool,
+    /// What a kernel has to say, and whether one has.
+    until: Option<String>,
+    said: bool,
     complaints: Vec<String>,
     outcome: Outcome,
 }
@@ -69,6 +72,8 @@ impl Console {
             suites: scenario.kunit.clone(),
             generations: scenario.generations.len(),
             ended: false,
+            until: scenario.until.clone(),
+            said: false,
             complaints: Vec::new(),
             outcome: Outcome::default(),
         }
@@ -84,8 +89,16 @@ impl Console {
             self.row(&line[at..]);
             return;
         }
+        // All is said, and what comes now is no trouble.
+        if self.said {
+            return;
+        }
         match channel {
             Channel::Kernel => {
+                self.said = self
+                    .until
+                    .as_ref()
+                    .is_some_and(|end| line.contains(end.as_str()));
                 if !self.allow.iter().any(|allowed| line.contains(allowed)) {
                     if let Some(kind) = trouble(line) {
                         self.trouble
@@ -154,6 +167,15 @@ impl Console {
                 self.outcome
                     .fail(Kind::Plan, format!("the KUnit suite {suite} did not run"));
             }
+        }
+        if let Some(until) = &self.until {
+            if self.said {
+                self.outcome.passed += 1;
+            } else {
+                let what = format!("no kernel has said {until:?}");
+                self.outcome.fail(Kind::Plan, what);
+            }
+            return self.outcome;
         }
         // What stopped the chain was said already, if anything was.
         let explained = !self.outcome.failures.is_empty();
@@ -251,6 +273,23 @@ mod tests {
             assert_eq!(kinds(&judge(line, PLAN)), [Kind::Warn], "{line}");
         }
         assert!(judge("[    1.0] CONFIG_DEBUG is on", PLAN).is_good());
+    }
+
+    #[test]
+    fn a_word_of_the_kernel_is_the_end() {
+        let text = "summary='x'\ninit='kho'\nuntil='all is well'\n[[generation]]\nsteps=[]";
+        let judge = |log: &[&str]| {
+            let mut console = Console::new(&Scenario::parse("x", text).unwrap());
+            for line in log {
+                console.feed(Channel::Kernel, line);
+            }
+            console.finish(true)
+        };
+        let (well, panic) = ("[    1.0] x: all is well", "[    2.0] Kernel panic");
+        assert!(judge(&[well, panic]).is_good());
+        assert_eq!(kinds(&judge(&[panic, well])), [Kind::Panic]);
+        assert_eq!(kinds(&judge(&[panic])), [Kind::Panic, Kind::Plan]);
+        assert_eq!(kinds(&judge(&[])), [Kind::Plan]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::{
 #[derive(Default)]
 pub(crate) struct Image {
     files: Vec<Entry>,
+    folders: Vec<String>,
 }
 
 struct Entry {
@@ -43,6 +44,11 @@ impl Image {
         self.add(inside, PLAIN, Content::File(file.to_owned()));
     }
 
+    /// Adds a folder, which is there without files in it, too.
+    pub(crate) fn folder(&mut self, inside: &str) {
+        self.folders.push(inside.to_owned());
+    }
+
     /// Adds a file with this content.
     pub(crate) fn bytes(&mut self, inside: &str, content: Vec<u8>) {
         self.add(inside, PLAIN, Content::Bytes(content));
@@ -59,6 +65,7 @@ impl Image {
     /// Writes the archive.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut folders = BTreeSet::from(["dev".to_owned()]);
+        folders.extend(self.folders.iter().cloned());
         for entry in &self.files {
             let parents = Path::new(&entry.inside).ancestors().skip(1);
             folders.extend(parents.map(|p| p.to_string_lossy().into_owned()));

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's own selftests, `tools/testing/selftests/liveupdate` of the source that is tested: built as they are, static, and
-//! run inside the machine.
+//! The kernel's own selftests, `tools/testing/selftests/liveupdate` and `kho` of the source that is tested: built as they are, static,
+//! and run inside the machine.
 
 use crate::{cache, run, source, ui::Stage, workshop::Workshop};
 use anyhow::{bail, Result};
 use std::path::PathBuf;
 
+/// The init of selftests/kho; the others are of selftests/liveupdate.
+const KHO: &str = "kho";
+
 /// Those that there are, by name.
 const PROGRAMS: &[&str] = &[
+    KHO,
     "liveupdate",
     "luo_kexec_simple",
     "luo_multi_session",
@@ -36,9 +40,17 @@ pub(crate) fn make(shop: &Workshop, name: &str) -> Result<PathBuf> {
             gcc -static -O2 -Wall -Wno-unused-function -D_GNU_SOURCE -I.. -Ilib/include \
                 -isystem {OUT}/headers/usr/include -o {OUT}/$program $program.c lib/*.c
         done
+        cd ../kho
+        gcc -s -static -Os -nostdinc -nostdlib -fno-asynchronous-unwind-tables -fno-ident \
+            -I {OUT}/headers/usr/include -I ../../../include/nolibc -o {OUT}/{KHO} init.c
         rm -r {OUT}/headers",
         source = source::INSIDE,
-        programs = PROGRAMS.join(" "),
+        programs = PROGRAMS
+            .iter()
+            .copied()
+            .filter(|name| *name != KHO)
+            .collect::<Vec<_>>()
+            .join(" "),
     );
     let recipe = cache::hash([root.id(), &line]);
     let id = format!("selftests-{}-{recipe}", from.id);

@@ -46,6 +46,13 @@ pub(crate) struct Scenario {
     /// Tests that may be skipped: parts of their names.
     #[serde(default)]
     pub(crate) skips: Vec<String>,
+    /// A program of the kernel's own selftests that is init instead of the agent, and finds the kernel as /kernel.
+    #[serde(default)]
+    pub(crate) init: Option<String>,
+    /// What a kernel says when such a program has succeeded. What comes after it, a panic for want of a file system, is
+    /// as it should be.
+    #[serde(default)]
+    pub(crate) until: Option<String>,
     /// For scenarios that prove that the runner notices: the failure that it must report. Left out of `test`.
     #[serde(default)]
     pub(crate) broken: Option<Kind>,
@@ -134,6 +141,15 @@ impl Scenario {
         if scenario.generations.is_empty() {
             bail!("a scenario needs at least one [[generation]]");
         }
+        if scenario.init.is_some() != scenario.until.is_some() {
+            bail!("init and until belong together: the program does not report, a kernel does");
+        }
+        if scenario.init.is_some() {
+            if scenario.generations.len() != 1 || !scenario.generations[0].steps.is_empty() {
+                bail!("with an init of its own a scenario has one [[generation]], and steps = []");
+            }
+            return Ok(scenario);
+        }
         let last = scenario.generations.len() - 1;
         for (index, generation) in scenario.generations.iter().enumerate() {
             let end = if index == last { "poweroff" } else { "kexec" };
@@ -193,6 +209,18 @@ mod tests {
         assert_eq!(scenario.mode, Mode::Normal);
         assert_eq!(scenario.generations.len(), 2);
         assert!(scenario.kunit.is_empty());
+    }
+
+    #[test]
+    fn an_init_of_others_is_judged_by_what_a_kernel_says() {
+        let rest = "[[generation]]\nsteps=[]";
+        for head in ["init='kho'", "until='x'"] {
+            let text = format!("summary='x'\n{head}\n{rest}");
+            let error = Scenario::parse("x", &text).unwrap_err().to_string();
+            assert!(error.contains("belong together"), "{error}");
+        }
+        let text = format!("summary='x'\ninit='kho'\nuntil='x'\n{rest}");
+        assert!(Scenario::parse("x", &text).is_ok());
     }
 
     #[test]
