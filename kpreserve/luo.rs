@@ -34,6 +34,7 @@ pub use anon::{
 pub use file::{
     Borrowed,
     FileHandler,
+    NotRetrieved,
     Outcome, //
 };
 pub use flb::{

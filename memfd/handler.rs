@@ -12,6 +12,7 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kpreserve::luo::{
     FileHandler,
+    NotRetrieved,
     Registration, //
 };
 use kpreserve::prelude::*;
@@ -61,7 +62,7 @@ impl FileHandler for Memfd {
         Ok(())
     }
 
-    fn retrieve(&self, state: Preserved<MemfdSer>) -> Result<ARef<File>> {
+    fn retrieve(&self, state: Preserved<MemfdSer>) -> Result<ARef<File>, NotRetrieved<MemfdSer>> {
         retrieving::retrieve(state)
     }
 

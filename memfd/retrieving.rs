@@ -6,6 +6,7 @@ use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kpreserve::kho::Refusal;
+use kpreserve::luo::NotRetrieved;
 use kpreserve::prelude::*;
 
 use crate::abi::{
@@ -23,12 +24,17 @@ use crate::shmem::{
 ///
 /// # Errors
 ///
-/// EINVAL if the object or its list is refused, EOPNOTSUPP for unknown seals; ENOMEM, ENOSPC, ENFILE.
-pub(crate) fn retrieve(object: Preserved<MemfdSer>) -> Result<ARef<File>> {
-    let (list, nr_pages) = open(&object)?;
+/// EINVAL if the object or its list is refused, EOPNOTSUPP for unknown seals; ENOMEM, ENOSPC, ENFILE. If there was no memory
+/// to look at the list, the object is given back: it is looked at again when the session is finished.
+pub(crate) fn retrieve(object: Preserved<MemfdSer>) -> Result<ARef<File>, NotRetrieved<MemfdSer>> {
+    let (list, nr_pages) = match open(&object) {
+        Ok(opened) => opened,
+        Err(error) if error == ENOMEM => return Err(NotRetrieved::later(error, object)),
+        Err(error) => return Err(error.into()),
+    };
     let file = fill(&object, &list, nr_pages);
     give_back(list);
-    file
+    Ok(file?)
 }
 
 /// Frees a memfd that was never retrieved.

@@ -16,10 +16,7 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::types::ForeignOwnable;
 
-use kpreserve_kho::{
-    Handle,
-    Preservable, //
-};
+use kpreserve_kho::Preservable;
 use kpreserve_slab::Preserved;
 
 use super::bindings::{
@@ -31,6 +28,7 @@ use super::bindings::{
 };
 use super::file::{
     FileHandler,
+    NotRetrieved,
     Outcome, //
 };
 use super::owner::Owner;
@@ -146,17 +144,14 @@ unsafe extern "C" fn unfreeze<H: FileHandler>(args: *mut FileOpArgs) {
 
 /// Claims the state that a handle of LUO's names: it has crossed a kexec, and is checked.
 fn claim<H: FileHandler>(known: &Known<H>, handle: u64) -> Result<Preserved<H::State>> {
-    known
-        .cache()?
-        .claim(Handle::from_raw(handle))
-        .inspect_err(|error| {
-            pr_err!(
-                "\"{}\": {:#x}, which LUO has carried, is no state of a file ({:?})\n",
-                H::State::COMPATIBLE,
-                handle,
-                error
-            )
-        })
+    known.claim(handle).inspect_err(|error| {
+        pr_err!(
+            "\"{}\": {:#x}, which LUO has carried, is no state of a file ({:?})\n",
+            H::State::COMPATIBLE,
+            handle,
+            error
+        )
+    })
 }
 
 /// # Safety
@@ -167,12 +162,19 @@ unsafe extern "C" fn retrieve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
     let args = unsafe { &mut *args };
     // SAFETY: LUO has it from `Registration::new`.
     let known = unsafe { Known::<H>::of(args.handler) };
-    match claim(known, args.serialized_data).and_then(|state| known.handler().retrieve(state)) {
+    let made = claim(known, args.serialized_data)
+        .map_err(NotRetrieved::from)
+        .and_then(|state| known.handler().retrieve(state));
+    match made {
         Ok(file) => {
             args.file = ARef::<File>::into_raw(file).as_ptr().cast();
             0
         }
-        Err(error) => error.to_errno(),
+        Err(NotRetrieved { error, state }) => {
+            // `finish` claims it again.
+            state.map(Preserved::park);
+            error.to_errno()
+        }
     }
 }
 
@@ -210,11 +212,16 @@ unsafe extern "C" fn finish<H: FileHandler>(args: *mut FileOpArgs) {
     let args = unsafe { &mut *args };
     // SAFETY: LUO has it from `Registration::new`.
     let known = unsafe { Known::<H>::of(args.handler) };
-    if args.retrieve_status == 0 {
-        // What cannot be claimed is not ours to free.
-        if let Ok(state) = claim(known, args.serialized_data) {
-            known.handler().discard(state);
-        }
+    let state = match args.retrieve_status {
+        0 => claim(known, args.serialized_data).ok(),
+        // It is there if it could not be claimed then, or was given back. If not, it was dropped: a handle is of
+        // no use to find another object.
+        status if status < 0 => known.claim(args.serialized_data).ok(),
+        _ => None,
+    };
+    // What cannot be claimed is not ours to free.
+    if let Some(state) = state {
+        known.handler().discard(state);
     }
     // SAFETY: those of `finish`.
     known.handler().finish(unsafe { outcome(args) });

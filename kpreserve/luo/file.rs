@@ -72,8 +72,13 @@ pub trait FileHandler: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any; user space gets it, now and whenever it asks again. What the state names must be given back.
-    fn retrieve(&self, state: Preserved<Self::State>) -> Result<ARef<File>>;
+    /// Any; user space gets it, now and whenever it asks again. What the state names must be given back, or
+    /// the state itself, as it was ([`NotRetrieved::later`]): then it goes to [`discard`](Self::discard) when
+    /// the session is finished.
+    fn retrieve(
+        &self,
+        state: Preserved<Self::State>,
+    ) -> Result<ARef<File>, NotRetrieved<Self::State>>;
 
     /// Returns whether the session may be finished, as far as this file goes; if not, user space gets
     /// EBUSY and may try again.
@@ -84,8 +89,8 @@ pub trait FileHandler: Send + Sync + 'static {
     /// The session is finished; the file, if it was retrieved, belongs to user space alone from now on.
     fn finish(&self, _outcome: Outcome<'_>) {}
 
-    /// The session is finished, and nobody has retrieved the file: gives back what the state names, in
-    /// memory of this kernel too.
+    /// The session is finished, and nobody has retrieved the file, or what `retrieve` was given it has given back:
+    /// gives back what the state names, in memory of this kernel too.
     fn discard(&self, state: Preserved<Self::State>);
 
     /// This kernel goes, the session was never finished: gives back what the state has in preserved memory, and
@@ -102,6 +107,28 @@ pub trait FileHandler: Send + Sync + 'static {
 
 /// What `freeze` gets of a state: `&mut State`, or an `ArcBorrow`, as the owner is.
 pub type Borrowed<'a, H> = <<H as FileHandler>::Owner as ForeignOwnable>::BorrowedMut<'a>;
+
+/// Why a file could not be made. An error becomes one without the state, which is dropped then.
+pub struct NotRetrieved<S: Preservable> {
+    pub(super) error: Error,
+    pub(super) state: Option<Preserved<S>>,
+}
+
+impl<S: Preservable> NotRetrieved<S> {
+    /// Nothing has been done with the state.
+    pub fn later(error: Error, state: Preserved<S>) -> Self {
+        Self {
+            error,
+            state: Some(state),
+        }
+    }
+}
+
+impl<S: Preservable> From<Error> for NotRetrieved<S> {
+    fn from(error: Error) -> Self {
+        Self { error, state: None }
+    }
+}
 
 /// What has become of a file when its session is to be finished.
 pub enum Outcome<'a> {

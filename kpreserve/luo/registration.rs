@@ -14,10 +14,14 @@ use kernel::sync::atomic::{
 };
 use kernel::types::Opaque;
 
-use kpreserve_kho::Preservable;
+use kpreserve_kho::{
+    Handle,
+    Preservable, //
+};
 use kpreserve_slab::{
     Cache,
-    CacheOptions, //
+    CacheOptions,
+    Preserved, //
 };
 
 use super::bindings::{
@@ -194,6 +198,15 @@ impl<H: FileHandler> Known<H> {
     /// Why it could not be opened.
     pub(super) fn cache(&self) -> Result<&Cache<H::State>> {
         self.cache.as_ref().map_err(|error| *error)
+    }
+
+    /// Claims the state of a handle that LUO has carried.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Cache::claim`]; why there is no cache.
+    pub(super) fn claim(&self, handle: u64) -> Result<Preserved<H::State>> {
+        self.cache()?.claim(Handle::from_raw(handle))
     }
 
     /// Returns what LUO's callbacks belong to.

@@ -22,13 +22,15 @@ use kpreserve::luo::{
     FileHandler,
     Flb,
     FlbHandler,
+    NotRetrieved,
     Registration, //
 };
 use kpreserve::prelude::*;
 
 use crate::abi::{
     AttachedSer,
-    AttachmentSer, //
+    AttachmentSer,
+    NR_REGISTERS, //
 };
 use crate::bus::{
     self,
@@ -40,6 +42,9 @@ type RegisterArgs = [u64; 2];
 
 const DEV_WRITE: u32 = _IOW::<RegisterArgs>(b'D' as u32, 2);
 const DEV_READ: u32 = _IOWR::<RegisterArgs>(b'D' as u32, 3);
+
+/// The register that says whether the device is in the middle of something: then it cannot be preserved.
+const BUSY: u64 = NR_REGISTERS as u64 - 1;
 
 /// The file.
 pub struct Attachment {
@@ -113,8 +118,21 @@ impl FileHandler for Attachments {
         }
     }
 
-    fn retrieve(&self, state: Preserved<AttachmentSer>) -> Result<ARef<File>> {
-        Attachment::file(Attached::take_over(state.device)?)
+    /// The kernel goes. What the device is in the middle of would be lost.
+    fn freeze(&self, file: &LocalFile, _state: &mut AttachmentSer) -> Result {
+        let attachment = anon::object_of::<Attachment>(file).ok_or(EINVAL)?;
+        let is_busy = |register: &SharedU64| register.load() != 0;
+        if attachment.device.register(BUSY, is_busy)? {
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+
+    fn retrieve(
+        &self,
+        state: Preserved<AttachmentSer>,
+    ) -> Result<ARef<File>, NotRetrieved<AttachmentSer>> {
+        Ok(Attachment::file(Attached::take_over(state.device)?)?)
     }
 
     fn discard(&self, state: Preserved<AttachmentSer>) {

@@ -22,6 +22,7 @@ use kpreserve::luo::{
     AnonFile,
     AnonOps,
     FileHandler,
+    NotRetrieved,
     Registration, //
 };
 use kpreserve::prelude::*;
@@ -131,9 +132,9 @@ impl FileHandler for Cursors {
         drop(state);
     }
 
-    fn retrieve(&self, state: Preserved<CursorSer>) -> Result<ARef<File>> {
+    fn retrieve(&self, state: Preserved<CursorSer>) -> Result<ARef<File>, NotRetrieved<CursorSer>> {
         state.prefix().ok_or(EINVAL)?;
-        Cursor::file(state)
+        Ok(Cursor::file(state)?)
     }
 
     fn discard(&self, state: Preserved<CursorSer>) {

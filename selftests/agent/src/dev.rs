@@ -19,6 +19,9 @@ const ATTACH: u64 = (b'D' as u64) << 8 | 1;
 const WRITE: u64 = 1 << 30 | (size_of::<Register>() as u64) << 16 | (b'D' as u64) << 8 | 2;
 const READ: u64 = 3 << 30 | (size_of::<Register>() as u64) << 16 | (b'D' as u64) << 8 | 3;
 
+/// The register that says whether a device is busy.
+const LAST: u64 = 63;
+
 /// `argument` is a number, or the address of what the ioctl takes.
 fn ioctl(file: &File, number: u64, argument: u64) -> io::Result<i32> {
     // SAFETY: the descriptor is open; an address is one of a register that is borrowed during the call.
@@ -70,6 +73,17 @@ pub(crate) fn check(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     })
 }
 
+/// `dev-busy FILE 0|1`: whether it can be stopped is in its last register.
+pub(crate) fn busy(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [file, busy] = arguments else {
+        bail!("dev-busy: FILE 0|1");
+    };
+    let mut register: Register = [LAST, busy.parse().context("0 or 1")?];
+    let address = register.as_mut_ptr() as u64;
+    ioctl(memfd::get(machine, file)?, WRITE, address)?;
+    Ok(())
+}
+
 fn each(
     machine: &Machine,
     arguments: &[String],
@@ -80,7 +94,7 @@ fn each(
     };
     let file = memfd::get(machine, file)?;
     let seed: u64 = seed.parse().context("SEED")?;
-    for register in 0..64 {
+    for register in 0..LAST {
         let value = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (register << 7));
         work(file, [register, value])?;
     }

@@ -2,7 +2,7 @@
 
 //! The Live Update Orchestrator: sessions, and files that are preserved in them (include/uapi/linux/liveupdate.h).
 
-use crate::{errno, memfd, words, Machine};
+use crate::{errno, faults::Faults, memfd, words, Machine};
 use anyhow::{bail, Context, Result};
 use std::{
     collections::BTreeMap,
@@ -203,5 +203,104 @@ pub(crate) fn close(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     };
     drop(session);
     take_time(machine, started.elapsed());
+    Ok(())
+}
+
+fn reply(machine: &mut Machine, pairs: &[(&str, u32)]) {
+    machine.reply.clear();
+    for (name, value) in pairs {
+        machine.reply.push(((*name).to_owned(), value.to_string()));
+    }
+}
+
+/// Passes if it worked, or failed for want of memory; returns whether it worked.
+fn worked(what: &str, nth: u32, result: &io::Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        // shmem says ENOSPC if there is no memory for an inode.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC)) => {
+            Ok(false)
+        }
+        Err(error) => bail!(
+            "{what}: allocation {nth} failed, expected ENOMEM, got {}",
+            errno::name(error)
+        ),
+    }
+}
+
+/// `luo-preserve-faults SESSION TOKEN FILE`: preserves once for each allocation, which fails, and gives up what is preserved
+/// nevertheless; in the end none fails. Replies `faults`, how many there were, and `failed`, after how many of them user space
+/// was refused.
+pub(crate) fn preserve_faults(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name, token, file] = arguments else {
+        bail!("luo-preserve-faults: SESSION TOKEN FILE");
+    };
+    let faults = Faults::new()?;
+    let mut args = FdArgs {
+        size: size_of::<FdArgs>() as u32,
+        fd: memfd::get(machine, file)?.as_raw_fd(),
+        token: token.parse().context("the token is a number")?,
+    };
+    let (mut nth, mut failed) = (1, 0);
+    loop {
+        let session = machine.luo.session(name, CREATE_SESSION)?;
+        let (reached, result) = faults.nth(nth, || ioctl(session, PRESERVE_FD, &mut args))?;
+        if !reached {
+            result.context("preserving, with all memory there is")?;
+            break;
+        }
+        failed += u32::from(!worked("preserve", nth, &result)?);
+        machine.luo.sessions.remove(name);
+        nth += 1;
+    }
+    reply(machine, &[("faults", nth - 1), ("failed", failed)]);
+    Ok(())
+}
+
+/// `luo-retrieve-faults SESSION TOKEN FILE COUNT`: retrieves FILE.0 with TOKEN, FILE.1 with the next one and so on; the first
+/// allocation fails for the first, the second for the second. COUNT must be more than there are. Replies as
+/// `luo-preserve-faults`, and `tolerated`, how many were retrieved nevertheless.
+pub(crate) fn retrieve_faults(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name, token, file, count] = arguments else {
+        bail!("luo-retrieve-faults: SESSION TOKEN FILE COUNT");
+    };
+    let faults = Faults::new()?;
+    let session = machine.luo.session(name, RETRIEVE_SESSION)?;
+    let (mut reached_any, mut failed, mut tolerated, mut complete) = (0, 0, 0, 0);
+    for (index, (token, file)) in several(Some(count), token, file)?.into_iter().enumerate() {
+        let nth = index as u32 + 1;
+        let mut args = FdArgs {
+            size: size_of::<FdArgs>() as u32,
+            fd: -1,
+            token,
+        };
+        let (reached, result) = faults.nth(nth, || ioctl(session, RETRIEVE_FD, &mut args))?;
+        if reached {
+            reached_any += 1;
+        } else {
+            complete += 1;
+        }
+        if worked("retrieve", nth, &result)? {
+            tolerated += u32::from(reached);
+            machine.files.insert(file, own(args.fd).into());
+        } else {
+            failed += 1;
+            // As it was said once it stays.
+            if ioctl(session, RETRIEVE_FD, &mut args).is_ok() {
+                bail!("retrieve: {file} could not be made, and is there when asked for again");
+            }
+        }
+    }
+    if complete == 0 {
+        bail!("{count} files are not enough: each lacked an allocation");
+    }
+    reply(
+        machine,
+        &[
+            ("faults", reached_any),
+            ("failed", failed),
+            ("tolerated", tolerated),
+        ],
+    );
     Ok(())
 }

@@ -10,6 +10,7 @@ mod bench;
 mod dev;
 mod device;
 mod errno;
+mod faults;
 mod figures;
 mod file;
 mod klog;

@@ -2,7 +2,7 @@
 
 //! Leaving this kernel: for the next one, or for good.
 
-use crate::{report::Report, Machine};
+use crate::{errno, report::Report, words, Machine};
 use anyhow::{bail, Context, Result};
 use rustix::system::{reboot, RebootCommand};
 use std::{ffi::CString, fs, fs::File, io, os::fd::AsRawFd, thread, time::Duration};
@@ -55,7 +55,13 @@ pub(crate) fn kexec(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     if loaded.trim() != "1" {
         kexec_load(machine, arguments)?;
     }
+    let (fails, _) = words::option(arguments, "fails");
     rustix::fs::sync();
+    if fails.is_some() {
+        let result = reboot(RebootCommand::Kexec).map_err(io::Error::from);
+        errno::expect("kexec", result, fails)?;
+        return Ok(());
+    }
     machine.report.passed();
     machine.report.drain();
     let error = reboot(RebootCommand::Kexec);

@@ -32,7 +32,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("write-file", file::write),
     // sleep MILLISECONDS
     ("sleep", power::sleep),
-    // kexec-load: hands the next kernel over now; kexec: jumps (and loads before, if need be)
+    // kexec-load: hands the next kernel over now; kexec [fails=ERRNO]: jumps (and loads before, if need be)
     ("kexec-load", power::kexec_load),
     ("kexec", power::kexec),
     // poweroff: the end of the scenario
@@ -52,6 +52,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("dev-attach", dev::attach),
     ("dev-write", dev::write),
     ("dev-check", dev::check),
+    // dev-busy FILE 0|1: cannot be stopped
+    ("dev-busy", dev::busy),
     // memfd-make FILE SIZE SEED [...], memfd-check with the same words, close FILE
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),
@@ -69,6 +71,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("luo-preserve", luo::preserve),
     ("luo-retrieve", luo::retrieve),
     ("luo-finish", luo::finish),
+    // The same, each allocation failing once: luo-preserve-faults SESSION TOKEN FILE, luo-retrieve-faults ... COUNT
+    ("luo-preserve-faults", luo::preserve_faults),
+    ("luo-retrieve-faults", luo::retrieve_faults),
     // luo-close SESSION: gives up what is preserved in it
     ("luo-close", luo::close),
     // run PROGRAM [ARGUMENT ...] [exit=N]: one of the kernel's own selftests
