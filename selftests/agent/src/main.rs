@@ -7,6 +7,7 @@
 //! step says so. It keeps no state: what reaches the next generation, kpreserve carried.
 
 mod bench;
+mod charge;
 mod dev;
 mod device;
 mod errno;

@@ -3,8 +3,8 @@
 //! The words that a step can start with.
 
 use crate::{
-    bench, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power, program,
-    Machine,
+    bench, charge, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power,
+    program, Machine,
 };
 use anyhow::{bail, Result};
 
@@ -67,6 +67,11 @@ const VERBS: &[(&str, Verb)] = &[
     ("pages-moved", memory::moved),
     ("memory-total", memory::total),
     ("pins-balanced", memory::pins_balanced),
+    // swap-on, page-out FILE; cgroup NAME, charged NAME
+    ("swap-on", charge::swap_on),
+    ("page-out", charge::page_out),
+    ("cgroup", charge::enter_group),
+    ("charged", charge::charged),
     // luo-preserve SESSION TOKEN FILE, luo-retrieve SESSION TOKEN FILE, luo-finish SESSION [fails=ERRNO each]
     ("luo-preserve", luo::preserve),
     ("luo-retrieve", luo::retrieve),
