@@ -64,6 +64,9 @@ impl kernel::InPlaceModule for Kv {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: once, before all that uses it.
         unsafe { SHARED.init() };
+        // Only LUO asks.
+        #[cfg(not(CONFIG_KPRESERVE_LUO))]
+        let _ = module;
         try_pin_init!(Self {
             #[cfg(CONFIG_KPRESERVE_LUO)]
             _cursors: register_cursors(module)?,
