@@ -30,6 +30,7 @@ use crate::{
 /// The handler of memfds.
 pub struct Memfd;
 
+#[vtable]
 impl FileHandler for Memfd {
     type State = MemfdSer;
     type Owner = Preserved<MemfdSer>;
@@ -85,5 +86,5 @@ impl FileHandler for Memfd {
 ///
 /// As [`Registration::new`].
 pub fn register() -> Result<Registration<Memfd>> {
-    Registration::new(Memfd, None)
+    Registration::new(Memfd)
 }

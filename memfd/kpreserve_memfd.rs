@@ -29,4 +29,18 @@ mod retrieving;
 #[cfg(CONFIG_KPRESERVE_MEMFD)]
 mod shmem;
 
+/// The handler is in no module: it is built in, which `vtable` asks for.
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+pub struct LocalModule;
+
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+impl kernel::ModuleMetadata for LocalModule {
+    const NAME: &'static kernel::str::CStr = c"kpreserve";
+
+    const THIS_MODULE: kernel::ThisModule = {
+        // SAFETY: what is built in has a null pointer in C, too.
+        unsafe { kernel::ThisModule::from_ptr(core::ptr::null_mut()) }
+    };
+}
+
 kpreserve::kho::crate_of_kpreserve!();

@@ -68,7 +68,7 @@ pub(super) struct FlbOps {
     pub(super) owner: *mut c_void,
 }
 
-/// `struct liveupdate_flb`, whose size depends on the configuration: made and freed by flb.c.
+/// `struct liveupdate_flb`, whose size depends on the configuration: made and freed by clients.c.
 #[repr(C)]
 pub(super) struct Flb {
     _c: [u8; 0],
@@ -100,6 +100,8 @@ extern "C" {
     ) -> *mut Flb;
     pub(super) fn kpreserve_luo_known_of_flb(flb: *mut Flb) -> *mut c_void;
     pub(super) fn kpreserve_luo_free_flb(flb: *mut Flb);
+    pub(super) fn kpreserve_luo_is_unused(owner: *mut c_void) -> bool;
+    pub(super) fn kpreserve_luo_pin(owner: *mut c_void);
     pub(super) fn anon_inode_getfile(
         name: *const c_char,
         ops: *const file_operations,

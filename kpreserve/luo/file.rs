@@ -29,6 +29,10 @@ use super::owner::Owner;
 ///
 /// LUO calls all but [`can_preserve`](Self::can_preserve) in task context, where they may sleep, one at a
 /// time for each file (kernel/liveupdate/luo_file.c).
+///
+/// LUO holds the module that the implementation is in, its `OwnerModule`, while files of the handler are
+/// preserved or wait: [`macro@vtable`] knows it.
+#[vtable]
 pub trait FileHandler: Send + Sync + 'static {
     /// The state of a file.
     type State: Preservable;

@@ -10,6 +10,7 @@ use core::ffi::CStr;
 use core::pin::Pin;
 
 use kernel::error::to_result;
+use kernel::module::this_module;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{
@@ -46,6 +47,9 @@ use crate::global::framework;
 ///
 /// LUO calls these in task context, where they may sleep, each under a mutex of the object's: they must
 /// not look at it by way of [`Flb`].
+///
+/// LUO holds the module that the implementation is in, its `OwnerModule`: [`macro@vtable`] knows it.
+#[vtable]
 pub trait FlbHandler: Send + Sync + 'static {
     /// The state.
     type State: Preservable;
@@ -116,7 +120,7 @@ impl<F: FlbHandler> Clone for Flb<F> {
 }
 
 impl<F: FlbHandler> Flb<F> {
-    /// Makes one. `module` is the one that the handler is in; `None` if it is built in.
+    /// Makes one.
     ///
     /// Opens the cache `.luo/<compatible>`. If that is refused, so is each preservation, and there is no
     /// incoming state.
@@ -124,12 +128,12 @@ impl<F: FlbHandler> Flb<F> {
     /// # Errors
     ///
     /// EPROBE_DEFER before the framework is up; ENAMETOOLONG; ENOMEM.
-    pub fn new(handler: F, module: Option<&'static ThisModule>) -> Result<Self> {
+    pub fn new(handler: F) -> Result<Self> {
         framework()?;
         if F::COMPATIBLE.to_bytes_with_nul().len() > COMPATIBLE_SIZE_BYTES {
             return Err(ENAMETOOLONG);
         }
-        let owner = module.map_or(core::ptr::null_mut(), ThisModule::as_ptr);
+        let owner = this_module::<F::OwnerModule>().as_ptr();
         let known = Arc::pin_init(
             pin_init!(Known {
                 notifier: Opaque::new(NotifierBlock {

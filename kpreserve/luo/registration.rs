@@ -3,9 +3,11 @@
 //! A handler that LUO knows.
 
 use core::ffi::CStr;
+use core::mem::ManuallyDrop;
 use core::pin::Pin;
 
 use kernel::error::to_result;
+use kernel::module::this_module;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
     Acquire,
@@ -39,10 +41,13 @@ use crate::open::with_cache;
 const PREFIX: &[u8] = b".luo/";
 
 /// A handler that LUO knows, until this is dropped. While files of the handler are preserved, or wait
-/// to be retrieved, LUO holds the module that is named, so that it cannot go.
+/// to be retrieved, LUO holds the module that it is in, so that it cannot go.
+///
+/// Dropping this takes no more files. If LUO may have some of them, which is so unless the module is going,
+/// the handler stays for them, and the module for ever; a built-in handler does in any case.
 pub struct Registration<H: FileHandler> {
-    known: Pin<KBox<Known<H>>>,
-    shared: KVec<KBox<dyn Dependency>>,
+    known: ManuallyDrop<Pin<KBox<Known<H>>>>,
+    shared: ManuallyDrop<KVec<KBox<dyn Dependency>>>,
 }
 
 /// What LUO's callbacks find: LUO has the address of `raw`.
@@ -65,7 +70,7 @@ unsafe impl<H: FileHandler> Send for Registration<H> {}
 unsafe impl<H: FileHandler> Sync for Registration<H> {}
 
 impl<H: FileHandler> Registration<H> {
-    /// Makes a handler known to LUO. `module` is the one that the handler is in; `None` if it is built in.
+    /// Makes a handler known to LUO.
     ///
     /// Opens the cache `.luo/<compatible>`. If that is refused, the handler is registered
     /// nevertheless, and its callbacks fail: LUO, which finds no handler for a file that it is handed,
@@ -75,8 +80,8 @@ impl<H: FileHandler> Registration<H> {
     ///
     /// EPROBE_DEFER before the framework is up; EOPNOTSUPP if LUO is off (`liveupdate=on` on the command
     /// line turns it on); EEXIST if there is a handler of that name; ENAMETOOLONG; ENOMEM.
-    pub fn new(handler: H, module: Option<&'static ThisModule>) -> Result<Self> {
-        Self::depending_on(handler, module, &[])
+    pub fn new(handler: H) -> Result<Self> {
+        Self::depending_on(handler, &[])
     }
 
     /// As [`new`](Self::new), for files that share state, which comes and goes with them.
@@ -88,11 +93,7 @@ impl<H: FileHandler> Registration<H> {
     ///
     /// As [`new`](Self::new); EEXIST for a state that is named twice, or has the compatible string of
     /// another; ENOSPC if LUO knows too many.
-    pub fn depending_on(
-        handler: H,
-        module: Option<&'static ThisModule>,
-        shared: &[&dyn Dependency],
-    ) -> Result<Self> {
+    pub fn depending_on(handler: H, shared: &[&dyn Dependency]) -> Result<Self> {
         framework()?;
         let mut compatible = [0; COMPATIBLE_SIZE_BYTES];
         let name = H::COMPATIBLE.to_bytes_with_nul();
@@ -100,7 +101,7 @@ impl<H: FileHandler> Registration<H> {
             .get_mut(..name.len())
             .ok_or(ENAMETOOLONG)?
             .copy_from_slice(name);
-        let owner = module.map_or(core::ptr::null_mut(), ThisModule::as_ptr);
+        let owner = this_module::<H::OwnerModule>().as_ptr();
         let empty = kernel::bindings::list_head {
             next: core::ptr::null_mut(),
             prev: core::ptr::null_mut(),
@@ -139,10 +140,10 @@ impl<H: FileHandler> Registration<H> {
         // LUO gives them.
         unsafe { register(raw, notifier) }?;
         let this = Self {
-            known,
-            shared: references,
+            known: ManuallyDrop::new(known),
+            shared: ManuallyDrop::new(references),
         };
-        for dependency in &this.shared {
+        for dependency in this.shared.iter() {
             // SAFETY: registered above; the reference outlives the registration, since `drop` takes that
             // back first.
             unsafe { depend(raw, dependency.raw().cast()) }?;
@@ -169,9 +170,18 @@ impl<H: FileHandler> Registration<H> {
 
 impl<H: FileHandler> Drop for Registration<H> {
     fn drop(&mut self) {
+        self.known.ready.store(false, Release);
         let (raw, notifier) = self.known.places();
-        // SAFETY: registered by `new`.
-        unsafe { unregister(raw, notifier) };
+        let owner = this_module::<H::OwnerModule>().as_ptr();
+        // SAFETY: registered by `new`; the module is that of the handler.
+        if !unsafe { unregister(raw, notifier, owner.cast()) } {
+            // LUO has the address of it: it is not dropped.
+            return;
+        }
+        // SAFETY: LUO has no file of the handler, and finds it no more: nobody calls it. Not used again.
+        unsafe { ManuallyDrop::drop(&mut self.known) };
+        // SAFETY: nor are these: the handler that depended on them is gone.
+        unsafe { ManuallyDrop::drop(&mut self.shared) };
     }
 }
 
@@ -296,15 +306,31 @@ unsafe fn depend(raw: *mut bindings::FileHandler, flb: *mut bindings::Flb) -> Re
     Ok(())
 }
 
-/// Undoes [`register`].
+/// Undoes [`register`], and returns whether nobody has either any more. If not, the notifier stays, and the
+/// module of the handler for ever.
 ///
 /// # Safety
 ///
-/// Both were registered.
+/// Both were registered; `owner` is the module that the handler names, null if it is built in.
 #[inline(never)]
-unsafe fn unregister(raw: *mut bindings::FileHandler, notifier: *mut bindings::NotifierBlock) {
+unsafe fn unregister(
+    raw: *mut bindings::FileHandler,
+    notifier: *mut bindings::NotifierBlock,
+    owner: *mut c_void,
+) -> bool {
     // SAFETY: says the caller.
     unsafe { bindings::liveupdate_unregister_file_handler(raw) };
+    // From here on no file can become the handler's. Each that is holds the module.
+    // SAFETY: says the caller.
+    if !unsafe { bindings::kpreserve_luo_is_unused(owner) } {
+        if !owner.is_null() {
+            pr_warn!("a handler was dropped that files may need: its module stays for ever\n");
+            // SAFETY: its code is what runs, so it is there.
+            unsafe { bindings::kpreserve_luo_pin(owner) };
+        }
+        return false;
+    }
     // SAFETY: says the caller.
     unsafe { bindings::unregister_reboot_notifier(notifier) };
+    true
 }

@@ -93,6 +93,7 @@ pub struct Attachments {
     attached: Flb<AttachedTable>,
 }
 
+#[vtable]
 impl FileHandler for Attachments {
     type State = AttachmentSer;
     type Owner = Preserved<AttachmentSer>;
@@ -144,6 +145,7 @@ impl FileHandler for Attachments {
 /// What LUO calls for the table.
 pub struct AttachedTable;
 
+#[vtable]
 impl FlbHandler for AttachedTable {
     type State = AttachedSer;
     const COMPATIBLE: &'static CStr = c"kpreserve-dev-attached-v1";
@@ -158,12 +160,12 @@ impl FlbHandler for AttachedTable {
 /// # Errors
 ///
 /// EOPNOTSUPP if LUO is off; others as [`Registration::new`].
-pub fn register(module: &'static ThisModule) -> Result<(Registration<Attachments>, u64)> {
-    let attached = Flb::new(AttachedTable, Some(module))?;
+pub fn register() -> Result<(Registration<Attachments>, u64)> {
+    let attached = Flb::new(AttachedTable)?;
     let handler = Attachments {
         attached: attached.clone(),
     };
-    let registration = Registration::depending_on(handler, Some(module), &[&attached])?;
+    let registration = Registration::depending_on(handler, &[&attached])?;
     let kept = match attached.with_incoming(|table| table.devices) {
         Ok(kept) => kept,
         Err(error) if error == ENOENT || error == ENODATA => 0,

@@ -58,12 +58,12 @@ pub struct Dev {
 }
 
 impl kernel::InPlaceModule for Dev {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: once, before all that uses it.
         unsafe { bus::BUS.init() };
         try_pin_init!(Self {
             _attachments: {
-                let (attachments, kept) = attachment::register(module)?;
+                let (attachments, kept) = attachment::register()?;
                 bus::probe(kept).inspect_err(|_| bus::remove())?;
                 attachments
             },

@@ -114,6 +114,7 @@ impl Cursor {
 /// What LUO calls.
 pub struct Cursors;
 
+#[vtable]
 impl FileHandler for Cursors {
     type State = CursorSer;
     type Owner = Arc<Preserved<CursorSer>>;
@@ -147,8 +148,8 @@ impl FileHandler for Cursors {
 /// # Errors
 ///
 /// EOPNOTSUPP if LUO is off; others as [`Registration::new`].
-pub fn register(module: &'static ThisModule) -> Result<Registration<Cursors>> {
-    let registration = Registration::new(Cursors, Some(module))?;
+pub fn register() -> Result<Registration<Cursors>> {
+    let registration = Registration::new(Cursors)?;
     SHARED.lock().cursors = registration.cache().ok().cloned();
     Ok(registration)
 }

@@ -61,15 +61,12 @@ pub struct Kv {
 }
 
 impl kernel::InPlaceModule for Kv {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: once, before all that uses it.
         unsafe { SHARED.init() };
-        // Only LUO asks.
-        #[cfg(not(CONFIG_KPRESERVE_LUO))]
-        let _ = module;
         try_pin_init!(Self {
             #[cfg(CONFIG_KPRESERVE_LUO)]
-            _cursors: register_cursors(module)?,
+            _cursors: register_cursors()?,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"kpreserve-kv",
             }),
@@ -79,10 +76,8 @@ impl kernel::InPlaceModule for Kv {
 
 /// Makes cursors known to LUO, if it is on.
 #[cfg(CONFIG_KPRESERVE_LUO)]
-fn register_cursors(
-    module: &'static ThisModule,
-) -> Result<Option<kpreserve::luo::Registration<cursor::Cursors>>> {
-    match cursor::register(module) {
+fn register_cursors() -> Result<Option<kpreserve::luo::Registration<cursor::Cursors>>> {
+    match cursor::register() {
         Ok(registration) => Ok(Some(registration)),
         Err(error) if error == EOPNOTSUPP => {
             pr_info!("no cursors: LUO is off (liveupdate=on on the command line turns it on)\n");

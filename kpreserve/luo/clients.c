@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory of a struct liveupdate_flb, which holds locks whose size depends on
- * the configuration. The way back to its Rust side stands behind it.
+ * What of LUO's clients is C: whether a module is in use, and the memory of a
+ * struct liveupdate_flb, which holds locks whose size depends on the
+ * configuration. The way back to its Rust side stands behind it.
  */
 
 #include <linux/container_of.h>
 #include <linux/liveupdate.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "flb.h"
+#include "clients.h"
 
 struct kpreserve_luo_flb {
 	struct liveupdate_flb flb;
@@ -40,4 +42,24 @@ void *kpreserve_luo_known_of_flb(struct liveupdate_flb *flb)
 void kpreserve_luo_free_flb(struct liveupdate_flb *flb)
 {
 	kfree(container_of(flb, struct kpreserve_luo_flb, flb));
+}
+
+/*
+ * Whether LUO has no file of this module's: it holds the module for each. That
+ * the module is held while it is initialized does not count; that it is held by
+ * others does, to be on the safe side.
+ */
+bool kpreserve_luo_is_unused(struct module *owner)
+{
+#ifdef CONFIG_MODULE_UNLOAD
+	return owner && module_refcount(owner) <= (owner->state == MODULE_STATE_COMING);
+#else
+	return false;
+#endif
+}
+
+/* It stays for ever. */
+void kpreserve_luo_pin(struct module *owner)
+{
+	__module_get(owner);
 }
