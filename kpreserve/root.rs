@@ -102,7 +102,7 @@ impl Root {
             active_buckets: SharedU64::new(0),
             free_entry: SharedU64::new(0),
             nr_names: SharedU64::new(0),
-            first_name: SharedU64::new(end_of(0) as u64),
+            first_name: SharedU64::new(u64::from(end_of(0))),
             active_entries: SharedU64::new(0),
             waste_bytes: SharedU64::new(0),
             reserved1: [0; 2],
