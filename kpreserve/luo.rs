@@ -14,6 +14,7 @@
 //! | `flb` | [`FlbHandler`], [`Flb`]: state that files share |
 //! | `anon` | [`AnonFile`]: files that have nothing but a Rust object behind them |
 //! | `callbacks` | from LUO's callbacks to the trait |
+//! | `raw` | what of LUO is called |
 //! | `bindings` | LUO's structs, as layout.c checks them |
 //!
 //! Kernel only: CONFIG_KPRESERVE_LUO, built in, since LUO exports nothing. A client may be a module:
@@ -25,6 +26,7 @@ mod callbacks;
 mod file;
 mod flb;
 mod owner;
+mod raw;
 mod registration;
 
 pub use anon::{

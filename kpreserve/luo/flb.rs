@@ -6,10 +6,11 @@
 //! depends on it is preserved, there in the next kernel from early on, and gone with the last of those
 //! files. Which devices must not be reset, for one.
 
+mod callbacks;
+
 use core::ffi::CStr;
 use core::pin::Pin;
 
-use kernel::error::to_result;
 use kernel::module::this_module;
 use kernel::new_mutex;
 use kernel::prelude::*;
@@ -33,9 +34,9 @@ use super::bindings::{
     FlbOpArgs,
     FlbOps,
     NotifierBlock,
-    COMPATIBLE_SIZE_BYTES,
-    NOTIFY_DONE, //
+    COMPATIBLE_SIZE_BYTES, //
 };
+use super::raw;
 use super::registration::open_cache;
 use crate::global::framework;
 
@@ -137,17 +138,17 @@ impl<F: FlbHandler> Flb<F> {
         let known = Arc::pin_init(
             pin_init!(Known {
                 notifier: Opaque::new(NotifierBlock {
-                    notifier_call: on_reboot::<F>,
+                    notifier_call: callbacks::on_reboot::<F>,
                     next: core::ptr::null_mut(),
                     // Before the framework freezes, which comes last of all.
                     priority: 0,
                 }),
                 raw: Opaque::new(core::ptr::null_mut()),
                 ops: FlbOps {
-                    preserve: preserve::<F>,
-                    unpreserve: unpreserve::<F>,
-                    retrieve: retrieve::<F>,
-                    finish: finish::<F>,
+                    preserve: callbacks::preserve::<F>,
+                    unpreserve: callbacks::unpreserve::<F>,
+                    retrieve: callbacks::retrieve::<F>,
+                    finish: callbacks::finish::<F>,
                     owner: owner.cast(),
                 },
                 handler,
@@ -158,11 +159,11 @@ impl<F: FlbHandler> Flb<F> {
             GFP_KERNEL,
         )?;
         // SAFETY: what LUO will call stands in `known`, which outlives what is made: `drop` frees it.
-        let raw = unsafe { new_raw(&known.ops, F::COMPATIBLE, (&raw const *known).cast()) }?;
+        let raw = unsafe { raw::new_flb(&known.ops, F::COMPATIBLE, (&raw const *known).cast()) }?;
         // SAFETY: nobody else knows of it yet.
         unsafe { known.raw.get().write(raw) };
         // SAFETY: it stays where it is until `drop` has taken it back.
-        unsafe { register_notifier(known.notifier.get()) }?;
+        unsafe { raw::register_notifier(known.notifier.get()) }?;
         Ok(Self { known })
     }
 
@@ -174,14 +175,14 @@ impl<F: FlbHandler> Flb<F> {
     /// carried is no state of this kind, or why the cache was refused; EOPNOTSUPP if LUO is off.
     pub fn with_incoming<R>(&self, look: impl FnOnce(&mut F::State) -> R) -> Result<R> {
         // SAFETY: made by `new`, and freed when nobody has `known`.
-        unsafe { get_incoming(self.known.raw()) }?;
+        unsafe { raw::get_incoming(self.known.raw()) }?;
         let result = match &mut *self.known.incoming.lock() {
             Some(Ok(state)) => Ok(look(state)),
             Some(Err(error)) => Err(*error),
             None => Err(ENODATA),
         };
         // SAFETY: as above, and got.
-        unsafe { put_incoming(self.known.raw()) };
+        unsafe { raw::put_incoming(self.known.raw()) };
         result
     }
 
@@ -192,13 +193,13 @@ impl<F: FlbHandler> Flb<F> {
     /// ENOENT unless a file that depends on it is preserved; EOPNOTSUPP if LUO is off.
     pub fn with_outgoing<R>(&self, look: impl FnOnce(&mut F::State) -> R) -> Result<R> {
         // SAFETY: made by `new`, and freed when nobody has `known`.
-        unsafe { get_outgoing(self.known.raw()) }?;
+        unsafe { raw::get_outgoing(self.known.raw()) }?;
         let result = match &mut *self.known.outgoing.lock() {
             Some(state) => Ok(look(state)),
             None => Err(ENOENT),
         };
         // SAFETY: as above, and got.
-        unsafe { put_outgoing(self.known.raw()) };
+        unsafe { raw::put_outgoing(self.known.raw()) };
         result
     }
 }
@@ -248,9 +249,9 @@ impl<F: FlbHandler> Known<F> {
     ///
     /// They are LUO's, for an FLB of a `Known<F>` that lives for `'a`.
     unsafe fn of<'a>(args: &FlbOpArgs) -> &'a Self {
-        // SAFETY: made by `new_raw`.
-        let known = unsafe { known_of(args.flb) };
-        // SAFETY: `new_raw` was given a `Known<F>`.
+        // SAFETY: made by `raw::new_flb`.
+        let known = unsafe { raw::known_of(args.flb) };
+        // SAFETY: `raw::new_flb` was given a `Known<F>`.
         unsafe { &*known.cast::<Self>() }
     }
 
@@ -276,188 +277,7 @@ impl<F: FlbHandler> PinnedDrop for Known<F> {
         if !raw.is_null() {
             // SAFETY: no handler depends on it: a registration has a reference to this. Taking back what
             // is not in the chain is refused, no more.
-            unsafe { free(raw, self.notifier.get()) };
+            unsafe { raw::free_flb(raw, self.notifier.get()) };
         }
     }
-}
-
-/// # Safety
-///
-/// LUO calls it, for an FLB of a `Known<F>`.
-unsafe extern "C" fn preserve<F: FlbHandler>(args: *mut FlbOpArgs) -> c_int {
-    // SAFETY: LUO's, for this call.
-    let args = unsafe { &mut *args };
-    // SAFETY: says the caller.
-    let known = unsafe { Known::<F>::of(args) };
-    match known
-        .cache()
-        .and_then(|cache| known.handler.preserve(cache))
-    {
-        Ok(state) => {
-            args.data = state.handle().into_raw();
-            // LUO takes NULL for "there is none".
-            args.obj = args.flb.cast();
-            *known.outgoing.lock() = Some(state);
-            0
-        }
-        Err(error) => error.to_errno(),
-    }
-}
-
-/// # Safety
-///
-/// As [`preserve`].
-unsafe extern "C" fn unpreserve<F: FlbHandler>(args: *mut FlbOpArgs) {
-    // SAFETY: LUO's, for this call.
-    let args = unsafe { &*args };
-    // SAFETY: says the caller.
-    let known = unsafe { Known::<F>::of(args) };
-    let state = known.outgoing.lock().take();
-    if let Some(state) = state {
-        known.handler.unpreserve(state);
-    }
-}
-
-/// # Safety
-///
-/// As [`preserve`].
-unsafe extern "C" fn retrieve<F: FlbHandler>(args: *mut FlbOpArgs) -> c_int {
-    // SAFETY: LUO's, for this call.
-    let args = unsafe { &mut *args };
-    // SAFETY: says the caller.
-    let known = unsafe { Known::<F>::of(args) };
-    args.obj = args.flb.cast();
-    *known.incoming.lock() = Some(known.claim(args.data));
-    0
-}
-
-/// # Safety
-///
-/// As [`preserve`].
-unsafe extern "C" fn finish<F: FlbHandler>(args: *mut FlbOpArgs) {
-    // SAFETY: LUO's, for this call.
-    let args = unsafe { &*args };
-    // SAFETY: says the caller.
-    let known = unsafe { Known::<F>::of(args) };
-    let state = known.incoming.lock().take();
-    // What cannot be claimed is not ours to free.
-    if let Some(Ok(state)) = state {
-        known.handler.finish(state);
-    }
-}
-
-/// The kernel goes: what was left to us and never finished does not go on.
-///
-/// # Safety
-///
-/// For the notifier of a `Known<F>`.
-unsafe extern "C" fn on_reboot<F: FlbHandler>(
-    notifier: *mut NotifierBlock,
-    _action: c_ulong,
-    _data: *mut c_void,
-) -> c_int {
-    let offset = core::mem::offset_of!(Known<F>, notifier);
-    // SAFETY: says the caller: both are in one allocation.
-    let start = unsafe { notifier.byte_sub(offset) };
-    // SAFETY: says the caller.
-    let known = unsafe { &*start.cast::<Known<F>>() };
-    let state = known.incoming.lock().take();
-    if let Some(Ok(state)) = state {
-        known.handler.forget(state);
-    }
-    if let Ok(cache) = known.cache() {
-        for state in cache.unclaimed() {
-            known.handler.forget(state);
-        }
-    }
-    NOTIFY_DONE
-}
-
-// What follows is not generic: modules that have a client cannot call LUO.
-
-/// # Safety
-///
-/// `ops` and `known` stay valid until [`free`]; `compatible` fits.
-#[inline(never)]
-unsafe fn new_raw(
-    ops: *const FlbOps,
-    compatible: &CStr,
-    known: *const c_void,
-) -> Result<*mut bindings::Flb> {
-    // SAFETY: says the caller.
-    let raw = unsafe { bindings::kpreserve_luo_new_flb(ops, compatible.as_ptr().cast(), known) };
-    if raw.is_null() {
-        Err(ENOMEM)
-    } else {
-        Ok(raw)
-    }
-}
-
-/// Returns the `known` of an FLB.
-///
-/// # Safety
-///
-/// `raw` is from [`new_raw`].
-#[inline(never)]
-unsafe fn known_of(raw: *mut bindings::Flb) -> *mut c_void {
-    // SAFETY: says the caller.
-    unsafe { bindings::kpreserve_luo_known_of_flb(raw) }
-}
-
-/// # Safety
-///
-/// It stays valid until [`free`].
-#[inline(never)]
-unsafe fn register_notifier(notifier: *mut NotifierBlock) -> Result {
-    // SAFETY: says the caller.
-    to_result(unsafe { bindings::register_reboot_notifier(notifier) })
-}
-
-/// # Safety
-///
-/// `raw` is from [`new_raw`], no handler depends on it, and it is not used again.
-#[inline(never)]
-unsafe fn free(raw: *mut bindings::Flb, notifier: *mut NotifierBlock) {
-    // SAFETY: says the caller.
-    unsafe { bindings::unregister_reboot_notifier(notifier) };
-    // SAFETY: says the caller.
-    unsafe { bindings::kpreserve_luo_free_flb(raw) };
-}
-
-/// # Safety
-///
-/// `raw` is valid.
-#[inline(never)]
-unsafe fn get_incoming(raw: *mut bindings::Flb) -> Result {
-    let mut object = core::ptr::null_mut();
-    // SAFETY: says the caller.
-    to_result(unsafe { bindings::liveupdate_flb_get_incoming(raw, &mut object) })
-}
-
-/// # Safety
-///
-/// `raw` is valid, and was got.
-#[inline(never)]
-unsafe fn put_incoming(raw: *mut bindings::Flb) {
-    // SAFETY: says the caller.
-    unsafe { bindings::liveupdate_flb_put_incoming(raw) };
-}
-
-/// # Safety
-///
-/// `raw` is valid.
-#[inline(never)]
-unsafe fn get_outgoing(raw: *mut bindings::Flb) -> Result {
-    let mut object = core::ptr::null_mut();
-    // SAFETY: says the caller.
-    to_result(unsafe { bindings::liveupdate_flb_get_outgoing(raw, &mut object) })
-}
-
-/// # Safety
-///
-/// `raw` is valid, and was got.
-#[inline(never)]
-unsafe fn put_outgoing(raw: *mut bindings::Flb) {
-    // SAFETY: says the caller.
-    unsafe { bindings::liveupdate_flb_put_outgoing(raw) };
 }

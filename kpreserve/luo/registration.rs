@@ -6,7 +6,6 @@ use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 use core::pin::Pin;
 
-use kernel::error::to_result;
 use kernel::module::this_module;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
@@ -33,6 +32,7 @@ use super::bindings::{
 use super::callbacks;
 use super::file::FileHandler;
 use super::flb::Dependency;
+use super::raw;
 use crate::contents::Contents;
 use crate::global::framework;
 use crate::open::with_cache;
@@ -138,7 +138,7 @@ impl<H: FileHandler> Registration<H> {
         unsafe { ops.write(&known.ops) };
         // SAFETY: both stay where they are until `drop` has taken them back; the callbacks take what
         // LUO gives them.
-        unsafe { register(raw, notifier) }?;
+        unsafe { raw::register(raw, notifier) }?;
         let this = Self {
             known: ManuallyDrop::new(known),
             shared: ManuallyDrop::new(references),
@@ -146,7 +146,7 @@ impl<H: FileHandler> Registration<H> {
         for dependency in this.shared.iter() {
             // SAFETY: registered above; the reference outlives the registration, since `drop` takes that
             // back first.
-            unsafe { depend(raw, dependency.raw().cast()) }?;
+            unsafe { raw::depend(raw, dependency.raw().cast()) }?;
         }
         // A file that is preserved is counted in each state.
         this.known.ready.store(true, Release);
@@ -174,7 +174,7 @@ impl<H: FileHandler> Drop for Registration<H> {
         let (raw, notifier) = self.known.places();
         let owner = this_module::<H::OwnerModule>().as_ptr();
         // SAFETY: registered by `new`; the module is that of the handler.
-        if !unsafe { unregister(raw, notifier, owner.cast()) } {
+        if !unsafe { raw::unregister(raw, notifier, owner.cast()) } {
             // LUO has the address of it: it is not dropped.
             return;
         }
@@ -265,72 +265,4 @@ pub(super) fn open_cache<S: Preservable>(compatible: &CStr) -> Result<Cache<S>> 
             error
         )
     })
-}
-
-/// Not generic: modules that have a client cannot call LUO.
-///
-/// # Safety
-///
-/// Both stay valid, and where they are, until [`unregister`].
-#[inline(never)]
-unsafe fn register(
-    raw: *mut bindings::FileHandler,
-    notifier: *mut bindings::NotifierBlock,
-) -> Result {
-    // SAFETY: says the caller.
-    to_result(unsafe { bindings::register_reboot_notifier(notifier) })?;
-    // SAFETY: says the caller.
-    let registered = to_result(unsafe { bindings::liveupdate_register_file_handler(raw) });
-    if registered.is_err() {
-        // SAFETY: registered above.
-        unsafe { bindings::unregister_reboot_notifier(notifier) };
-    }
-    registered
-}
-
-/// Makes the files of a handler depend on a shared state, and has LUO count those of the previous kernel.
-///
-/// # Safety
-///
-/// The handler is registered; the state outlives that.
-#[inline(never)]
-unsafe fn depend(raw: *mut bindings::FileHandler, flb: *mut bindings::Flb) -> Result {
-    // SAFETY: says the caller.
-    to_result(unsafe { bindings::liveupdate_register_flb(raw, flb) })?;
-    let mut object = core::ptr::null_mut();
-    // SAFETY: says the caller.
-    if unsafe { bindings::liveupdate_flb_get_incoming(flb, &mut object) } == 0 {
-        // SAFETY: got above.
-        unsafe { bindings::liveupdate_flb_put_incoming(flb) };
-    }
-    Ok(())
-}
-
-/// Undoes [`register`], and returns whether nobody has either any more. If not, the notifier stays, and the
-/// module of the handler for ever.
-///
-/// # Safety
-///
-/// Both were registered; `owner` is the module that the handler names, null if it is built in.
-#[inline(never)]
-unsafe fn unregister(
-    raw: *mut bindings::FileHandler,
-    notifier: *mut bindings::NotifierBlock,
-    owner: *mut c_void,
-) -> bool {
-    // SAFETY: says the caller.
-    unsafe { bindings::liveupdate_unregister_file_handler(raw) };
-    // From here on no file can become the handler's. Each that is holds the module.
-    // SAFETY: says the caller.
-    if !unsafe { bindings::kpreserve_luo_is_unused(owner) } {
-        if !owner.is_null() {
-            pr_warn!("a handler was dropped that files may need: its module stays for ever\n");
-            // SAFETY: its code is what runs, so it is there.
-            unsafe { bindings::kpreserve_luo_pin(owner) };
-        }
-        return false;
-    }
-    // SAFETY: says the caller.
-    unsafe { bindings::unregister_reboot_notifier(notifier) };
-    true
 }

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What of LUO is called. Not generic, for the rest is compiled into the modules that have a client, and those
+//! cannot call LUO.
+
+use core::ffi::CStr;
+
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+use super::bindings::{
+    self,
+    FlbOps,
+    NotifierBlock, //
+};
+
+/// # Safety
+///
+/// Both stay valid, and where they are, until [`unregister`].
+#[inline(never)]
+pub(super) unsafe fn register(
+    raw: *mut bindings::FileHandler,
+    notifier: *mut bindings::NotifierBlock,
+) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::register_reboot_notifier(notifier) })?;
+    // SAFETY: says the caller.
+    let registered = to_result(unsafe { bindings::liveupdate_register_file_handler(raw) });
+    if registered.is_err() {
+        // SAFETY: registered above.
+        unsafe { bindings::unregister_reboot_notifier(notifier) };
+    }
+    registered
+}
+
+/// Makes the files of a handler depend on a shared state, and has LUO count those of the previous kernel.
+///
+/// # Safety
+///
+/// The handler is registered; the state outlives that.
+#[inline(never)]
+pub(super) unsafe fn depend(raw: *mut bindings::FileHandler, flb: *mut bindings::Flb) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::liveupdate_register_flb(raw, flb) })?;
+    let mut object = core::ptr::null_mut();
+    // SAFETY: says the caller.
+    if unsafe { bindings::liveupdate_flb_get_incoming(flb, &mut object) } == 0 {
+        // SAFETY: got above.
+        unsafe { bindings::liveupdate_flb_put_incoming(flb) };
+    }
+    Ok(())
+}
+
+/// Undoes [`register`], and returns whether nobody has either any more. If not, the notifier stays, and the
+/// module of the handler for ever.
+///
+/// # Safety
+///
+/// Both were registered; `owner` is the module that the handler names, null if it is built in.
+#[inline(never)]
+pub(super) unsafe fn unregister(
+    raw: *mut bindings::FileHandler,
+    notifier: *mut bindings::NotifierBlock,
+    owner: *mut c_void,
+) -> bool {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_unregister_file_handler(raw) };
+    // From here on no file can become the handler's. Each that is holds the module.
+    // SAFETY: says the caller.
+    if !unsafe { bindings::kpreserve_luo_is_unused(owner) } {
+        if !owner.is_null() {
+            pr_warn!("a handler was dropped that files may need: its module stays for ever\n");
+            // SAFETY: its code is what runs, so it is there.
+            unsafe { bindings::kpreserve_luo_pin(owner) };
+        }
+        return false;
+    }
+    // SAFETY: says the caller.
+    unsafe { bindings::unregister_reboot_notifier(notifier) };
+    true
+}
+
+/// # Safety
+///
+/// `ops` and `known` stay valid until [`free_flb`]; `compatible` fits.
+#[inline(never)]
+pub(super) unsafe fn new_flb(
+    ops: *const FlbOps,
+    compatible: &CStr,
+    known: *const c_void,
+) -> Result<*mut bindings::Flb> {
+    // SAFETY: says the caller.
+    let raw = unsafe { bindings::kpreserve_luo_new_flb(ops, compatible.as_ptr().cast(), known) };
+    if raw.is_null() {
+        Err(ENOMEM)
+    } else {
+        Ok(raw)
+    }
+}
+
+/// Returns the `known` of an FLB.
+///
+/// # Safety
+///
+/// `raw` is from [`new_flb`].
+#[inline(never)]
+pub(super) unsafe fn known_of(raw: *mut bindings::Flb) -> *mut c_void {
+    // SAFETY: says the caller.
+    unsafe { bindings::kpreserve_luo_known_of_flb(raw) }
+}
+
+/// # Safety
+///
+/// It stays valid until [`free_flb`].
+#[inline(never)]
+pub(super) unsafe fn register_notifier(notifier: *mut NotifierBlock) -> Result {
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::register_reboot_notifier(notifier) })
+}
+
+/// # Safety
+///
+/// `raw` is from [`new_flb`], no handler depends on it, and it is not used again.
+#[inline(never)]
+pub(super) unsafe fn free_flb(raw: *mut bindings::Flb, notifier: *mut NotifierBlock) {
+    // SAFETY: says the caller.
+    unsafe { bindings::unregister_reboot_notifier(notifier) };
+    // SAFETY: says the caller.
+    unsafe { bindings::kpreserve_luo_free_flb(raw) };
+}
+
+/// # Safety
+///
+/// `raw` is valid.
+#[inline(never)]
+pub(super) unsafe fn get_incoming(raw: *mut bindings::Flb) -> Result {
+    let mut object = core::ptr::null_mut();
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::liveupdate_flb_get_incoming(raw, &mut object) })
+}
+
+/// # Safety
+///
+/// `raw` is valid, and was got.
+#[inline(never)]
+pub(super) unsafe fn put_incoming(raw: *mut bindings::Flb) {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_flb_put_incoming(raw) };
+}
+
+/// # Safety
+///
+/// `raw` is valid.
+#[inline(never)]
+pub(super) unsafe fn get_outgoing(raw: *mut bindings::Flb) -> Result {
+    let mut object = core::ptr::null_mut();
+    // SAFETY: says the caller.
+    to_result(unsafe { bindings::liveupdate_flb_get_outgoing(raw, &mut object) })
+}
+
+/// # Safety
+///
+/// `raw` is valid, and was got.
+#[inline(never)]
+pub(super) unsafe fn put_outgoing(raw: *mut bindings::Flb) {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_flb_put_outgoing(raw) };
+}
