@@ -99,13 +99,18 @@ pub use kpreserve_slab::{
     Preserved, //
 };
 pub use kpreserve_vmalloc::{
+    pmap::MapHeadSer,
     Area,
+    Chunks,
+    ChunksMut,
     KhoVmalloc,
     KhoVmallocSer,
     PMap,
     PStrings,
     PVec,
-    StrSer, //
+    StrSer,
+    View,
+    ViewMut, //
 };
 pub use named::Named;
 pub use open::{
@@ -127,6 +132,7 @@ pub mod prelude {
         Handle,
         KhoVmalloc,
         KhoVmallocSer,
+        MapHeadSer,
         Named,
         Node,
         Open as _,

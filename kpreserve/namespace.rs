@@ -6,6 +6,9 @@
 //! them and go with the last; they are names of nothing. So a name may be that of a thing and begin
 //! the names of others: `kvm` and `kvm/vcpu`.
 //!
+//! Vectors, maps and heaps of strings are areas here ([`NameKind::Area`]), a map with one name for all
+//! that it consists of; a [`Named`](crate::Named) is an [`NameKind::Object`].
+//!
 //! ```
 //! use kpreserve::{namespace, prelude::*};
 //!

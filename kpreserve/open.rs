@@ -44,11 +44,41 @@ use crate::names::{
     Names, //
 };
 
-/// What is opened by name: caches, areas, vectors.
+/// What is opened by name: caches, areas, vectors, maps, heaps of strings.
 ///
 /// Opening adopts what the previous kernel left under the name, or makes it if there is nothing.
 /// It is exclusive. Closing (dropping) gives nothing up: the contents stay, and are found by the
 /// next open, in this boot or the next kernel.
+///
+/// ```
+/// use kpreserve::prelude::*;
+///
+/// kpreserve::preservable! {
+///     struct AccountSer { name: StrSer, sum: i64 }
+///     compatible = "ledger-account", version = 1
+/// }
+///
+/// struct Ledger { accounts: PMap<u64, AccountSer>, names: PStrings }
+///
+/// impl Ledger {
+///     fn open() -> Result<Self> {
+///         let accounts = PMap::open(c"ledger/accounts", GFP_KERNEL)?;
+///         Ok(Self { accounts, names: PStrings::open(c"ledger/names", GFP_KERNEL)? })
+///     }
+///
+///     fn add(&mut self, number: u64, name: &[u8]) -> Result {
+///         let name = self.names.push(name)?;
+///         // The account is there, with its name, or it is not.
+///         self.accounts.insert(number, AccountSer { name, sum: 0 })?;
+///         Ok(())
+///     }
+///
+///     fn name(&self, number: u64) -> Result<&[u8]> {
+///         let account = self.accounts.get(&number).ok_or(ENOENT)?;
+///         self.names.get(account.name)
+///     }
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -75,7 +105,36 @@ pub trait Open: Sized {
     fn open_in(framework: &'static Framework, name: &CStr, flags: Flags) -> Result<Self>;
 }
 
-/// What is reached by a handle that is kept elsewhere, instead of a name: areas and vectors.
+/// What is reached by a handle that is kept elsewhere, instead of a name: areas, vectors, maps, heaps of strings.
+///
+/// ```
+/// use kpreserve::prelude::*;
+///
+/// kpreserve::preservable! {
+///     struct QueueSer {
+///         jobs: ArenaHandle<u64>,
+///         by_id: ArenaHandle<MapHeadSer<u64, StrSer>>,
+///         names: ArenaHandle<u8>,
+///     }
+///     compatible = "example-queue", version = 1
+/// }
+///
+/// fn fill(queue: &mut QueueSer) -> Result {
+///     let jobs = PVec::<u64>::create(GFP_KERNEL)?;
+///     let by_id = PMap::<u64, StrSer>::create(GFP_KERNEL)?;
+///     let names = PStrings::create(GFP_KERNEL)?;
+///     queue.jobs = jobs.handle();
+///     queue.by_id = by_id.head().handle(); // a map is found by its head
+///     queue.names = names.as_vec().handle(); // a heap, by its bytes
+///     Ok(())
+/// }
+///
+/// fn name(queue: &QueueSer, id: u64) -> Result<usize> {
+///     let by_id = PMap::adopt(queue.by_id, GFP_KERNEL)?;
+///     let names = PStrings::adopt(queue.names, GFP_KERNEL)?;
+///     Ok(names.get(*by_id.get(&id).ok_or(ENOENT)?)?.len())
+/// }
+/// ```
 ///
 /// # Errors
 ///
@@ -413,8 +472,8 @@ fn check_layout(
     if fingerprint != contents.fingerprint {
         pr_err!(
             "{} (\"{}\"): layout of version {} is {:#x}, here {:#x}: a field changed without a new \
-             version; change it back, or use another name and compatible string; carried on, not \
-             used\n",
+             version, or a map was of other keys or values; change it back, or use another name and \
+             compatible string; carried on, not used\n",
             what,
             contents.compatible,
             version,

@@ -129,9 +129,10 @@ impl PStrings {
     fn find(&self, string: StrSer) -> Result<&[u8], Refusal> {
         const S: &str = "StrSer";
         let (at, len) = (string.offset, u64::from(string.len));
-        expect_at_most(S, "len", at, len, STRING_LEN_MAX as u64)?;
         let len_all = self.bytes.len() as u64;
-        expect_at_most(S, "offset", at, at.saturating_add(len), len_all)?;
+        let len_max = len_all.min(STRING_LEN_MAX as u64);
+        expect_at_most(S, "len", at, len, len_max)?;
+        expect_at_most(S, "offset", at, at, len_all - len)?;
         let (from, to) = (at as usize, (at + len) as usize);
         let bytes = self.bytes.raw().slice(from, to).unwrap_or(&[]);
         expect_at_most(S, "len", at, len, bytes.len() as u64)?;

@@ -53,6 +53,8 @@ use kpreserve::{
     Anonymous as _,
     ArenaHandle,
     Framework,
+    MapHeadSer,
+    Named,
     Open as _,
     PMap,
     PStrings,
@@ -600,6 +602,70 @@ fn a_map_of_other_types_is_refused() {
     let other = PMap::<u64, u64>::open_in(framework, &name("map"), GFP_KERNEL);
     assert_eq!(other.err(), Some(EINVAL));
     assert!(open(framework).is_ok());
+    let complaints = take_complaints();
+    let of_a_map = |line: &std::string::String| line.contains("a map was of other keys or values");
+    assert_eq!(complaints.iter().filter(|line| of_a_map(line)).count(), 2);
+}
+
+/// One format in three versions: with the same fields, and with others.
+mod versions {
+    pub(super) mod one {
+        kpreserve::preservable! { pub(crate) struct ValueSer { a: u64 } compatible = "test-value", version = 1 }
+    }
+    pub(super) mod two {
+        kpreserve::preservable! { pub(crate) struct ValueSer { a: u64 } compatible = "test-value", version = 2 }
+    }
+    pub(super) mod three {
+        kpreserve::preservable! { pub(crate) struct ValueSer { b: u64 } compatible = "test-value", version = 3 }
+    }
+}
+
+#[test]
+fn a_map_of_another_version_is_refused() {
+    use versions::{one, three, two};
+    fn errno<V: Preservable>(framework: &'static Framework) -> Option<Error> {
+        PMap::<u64, V>::open_in(framework, &name("map"), GFP_KERNEL).err()
+    }
+    let framework = up(SimMachine::boot(Config::with_pages(1024)));
+    assert_eq!(errno::<one::ValueSer>(framework), None);
+    assert_eq!(errno::<two::ValueSer>(framework), Some(EOPNOTSUPP));
+    assert_eq!(errno::<three::ValueSer>(framework), Some(EINVAL));
+    assert_eq!(errno::<one::ValueSer>(framework), None);
+}
+
+kpreserve::preservable! {
+    /// What an object has that finds a map and its strings.
+    struct OwnerSer { map: ArenaHandle<MapHeadSer<u64, StrSer>>, strings: ArenaHandle<u8> }
+    compatible = "test-owner", version = 1
+}
+
+#[test]
+fn maps_and_strings_are_found_by_handles() {
+    let machine = SimMachine::boot(Config::with_pages(1024));
+    let framework = up(machine);
+    let new = OwnerSer {
+        map: ArenaHandle::NULL,
+        strings: ArenaHandle::NULL,
+    };
+    let mut owner = Named::open_in(framework, &name("owner"), new, GFP_KERNEL).unwrap();
+    let mut map = PMap::<u64, StrSer>::create_in(framework, GFP_KERNEL).unwrap();
+    let mut strings = PStrings::create_in(framework, GFP_KERNEL).unwrap();
+    assert_eq!(map.insert(1, strings.push(b"one").unwrap()), Ok(false));
+    (owner.map, owner.strings) = (map.head().handle(), strings.as_vec().handle());
+    drop((owner, map, strings));
+
+    let machine = machine.reboot();
+    let framework = up(machine);
+    let new = OwnerSer {
+        map: ArenaHandle::NULL,
+        strings: ArenaHandle::NULL,
+    };
+    let owner = Named::open_in(framework, &name("owner"), new, GFP_KERNEL).unwrap();
+    let map = PMap::adopt_in(framework, owner.map, GFP_KERNEL).unwrap();
+    let strings = PStrings::adopt_in(framework, owner.strings, GFP_KERNEL).unwrap();
+    assert_eq!(strings.get(*map.get(&1).unwrap()), Ok(&b"one"[..]));
+    drop((owner, map, strings));
+    machine.assert_sound();
 }
 
 /// Returns how often `bytes` stand in the preserved pages.
@@ -896,17 +962,39 @@ fn strings_are_slices() {
         len,
         reserved: 0,
     };
-    for bad in [
-        ser(len, 1),
-        ser(u64::MAX, 1),
-        ser(0, 4097),
-        ser(len - 1, 2),
-        ser(4095, 2),
+    // The field that is said to be wrong, with the value that it has.
+    for (bad, field) in [
+        (ser(len, 1), format!("offset is {len:#x}, ")),
+        (ser(u64::MAX, 1), format!("offset is {:#x}, ", u64::MAX)),
+        (
+            ser(0, 4097),
+            "len is 0x1001, expected at most 0x1000".into(),
+        ),
+        (ser(len - 1, 2), format!("offset is {:#x}, ", len - 1)),
+        (ser(4095, 2), "len is 0x2, ".into()),
     ] {
         let _ = take_complaints();
         assert_eq!(heap.get(bad), Err(EINVAL), "{bad:?}");
-        assert!(take_complaints().iter().any(|line| line.contains("StrSer")));
+        let complaints = take_complaints();
+        assert!(
+            complaints
+                .iter()
+                .any(|line| line.contains("StrSer") && line.contains(&field)),
+            "{complaints:?} has no {field:?}"
+        );
     }
+    let mut bytes = PVec::<u8>::open_in(framework, &name("long"), GFP_KERNEL).unwrap();
+    bytes.extend_zeroed(1 << 16).unwrap();
+    let long = PStrings::from_vec(bytes);
+    assert!(long.get(ser(0, 4096)).is_ok());
+    assert_eq!(long.get(ser(0, 4097)), Err(EINVAL));
+    drop(long);
+    let mut small = PStrings::open_in(framework, &name("small"), GFP_KERNEL).unwrap();
+    small.push(b"one").unwrap();
+    assert_eq!(small.get(ser(0, 5)), Err(EINVAL));
+    let complaints = take_complaints();
+    let said = |line: &std::string::String| line.contains("len is 0x5, expected at most 0x3;");
+    assert!(complaints.iter().any(said), "{complaints:?}");
     heap.discard().unwrap();
 }
 
