@@ -95,13 +95,24 @@ impl<'a> Parts<'a> {
         if let Some(own) = self.kernel(variant)?.module(name) {
             return Ok(Some(own));
         }
-        if variant != Variant::Plain {
-            return Ok(self.builtin(variant.flavour())?.module(name));
+        if variant == Variant::Plain {
+            if let Some(file) = self.modules()?.file(name) {
+                return Ok(Some(file));
+            }
+        } else {
+            let builtin = self.builtin(variant.flavour())?;
+            if let Some(file) = builtin.module(name) {
+                return Ok(Some(file));
+            }
+            // To load what is not there at all must not pass for loading what is built in.
+            if builtin.kernel().has_builtin(name)? {
+                return Ok(None);
+            }
         }
-        match self.modules()?.file(name) {
-            Some(file) => Ok(Some(file)),
-            None => bail!("there is no module {name}.ko: neither ours nor one of the kernel's own that xtask knows"),
-        }
+        bail!(
+            "there is no module {name}.ko for the {} kernel: it is neither ours, nor built in, nor one of the kernel's own that xtask knows",
+            variant.name()
+        )
     }
 
     /// Writes the initramfs images of a scenario into `folder`.

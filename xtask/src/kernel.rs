@@ -105,6 +105,17 @@ impl Kernel {
             .find(|path| path.file_stem().is_some_and(|stem| stem == name))
     }
 
+    /// Whether a module of that name is part of the kernel itself.
+    pub(crate) fn has_builtin(&self, name: &str) -> Result<bool> {
+        let path = self.out.join("modules.builtin");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text
+            .lines()
+            .filter_map(|line| Path::new(line).file_stem())
+            .any(|stem| stem.to_string_lossy().replace('-', "_") == name.replace('-', "_")))
+    }
+
     /// The release, as `uname -r` says it.
     pub(crate) fn release(&self) -> Result<String> {
         let path = self.out.join("include/config/kernel.release");
