@@ -84,7 +84,7 @@ impl<T: AnonFile> AnonOps<T> {
 ///
 /// # Errors
 ///
-/// ENFILE, ENOMEM; EPERM if the module is on its way out. The object is dropped.
+/// ENFILE, ENOMEM; ENOENT if the module is on its way out. The object is dropped.
 pub fn create<T: AnonFile>(object: Pin<KBox<T>>) -> Result<ARef<File>> {
     let object = object.into_foreign();
     // SAFETY: `release` of the same type takes it back.
