@@ -264,7 +264,7 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 			ret = KPRESERVE_MEMFD_SLOW;
 			break;
 		}
-		if (unlikely(folio_test_hwpoison(folio))) {
+		if (unlikely(folio_contain_hwpoisoned_page(folio))) {
 			ret = -EHWPOISON;
 			break;
 		}
@@ -332,8 +332,8 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 		folio_lock(folio);
 		/* Written out, or poisoned, before it was pinned. */
 		if (folio->mapping != file->f_mapping ||
-		    folio_test_hwpoison(folio)) {
-			err = folio_test_hwpoison(folio) ? -EHWPOISON : -EAGAIN;
+		    folio_contain_hwpoisoned_page(folio)) {
+			err = folio_contain_hwpoisoned_page(folio) ? -EHWPOISON : -EAGAIN;
 			folio_unlock(folio);
 			break;
 		}

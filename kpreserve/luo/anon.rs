@@ -5,6 +5,7 @@
 //! What LUO preserves are files, and a handler has to know its own again. These it knows, without unsafe
 //! code, by their operations: a static of the client's, for one type.
 
+use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::pin::Pin;
@@ -57,6 +58,8 @@ pub trait AnonFile: Send + Sync + Sized + 'static {
 pub struct AnonOps<T: AnonFile> {
     raw: file_operations,
     _files: PhantomData<fn(T)>,
+    // A constant of such a type has no address to be borrowed for ever; two statics never share theirs.
+    _static: UnsafeCell<()>,
 }
 
 // SAFETY: nothing in it ever changes.
@@ -76,6 +79,7 @@ impl<T: AnonFile> AnonOps<T> {
                 ..pin_init::zeroed()
             },
             _files: PhantomData,
+            _static: UnsafeCell::new(()),
         }
     }
 }

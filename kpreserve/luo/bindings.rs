@@ -91,8 +91,6 @@ extern "C" {
     pub(super) fn liveupdate_register_flb(handler: *mut FileHandler, flb: *mut Flb) -> c_int;
     pub(super) fn liveupdate_flb_get_incoming(flb: *mut Flb, object: *mut *mut c_void) -> c_int;
     pub(super) fn liveupdate_flb_put_incoming(flb: *mut Flb);
-    pub(super) fn liveupdate_flb_get_outgoing(flb: *mut Flb, object: *mut *mut c_void) -> c_int;
-    pub(super) fn liveupdate_flb_put_outgoing(flb: *mut Flb);
     pub(super) fn kpreserve_luo_new_flb(
         ops: *const FlbOps,
         compatible: *const c_char,
@@ -100,7 +98,8 @@ extern "C" {
     ) -> *mut Flb;
     pub(super) fn kpreserve_luo_known_of_flb(flb: *mut Flb) -> *mut c_void;
     pub(super) fn kpreserve_luo_free_flb(flb: *mut Flb);
-    pub(super) fn kpreserve_luo_is_unused(owner: *mut c_void) -> bool;
+    pub(super) fn kpreserve_luo_is_unused(owner: *mut c_void, nr_holds: c_uint) -> bool;
+    pub(super) fn kpreserve_luo_is_coming(owner: *mut c_void) -> bool;
     pub(super) fn kpreserve_luo_pin(owner: *mut c_void);
     pub(super) fn anon_inode_getfile(
         name: *const c_char,

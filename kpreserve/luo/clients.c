@@ -46,13 +46,25 @@ void kpreserve_luo_free_flb(struct liveupdate_flb *flb)
 
 /*
  * Whether LUO has no file of this module's: it holds the module for each. That
- * the module is held while it is initialized does not count; that it is held by
- * others does, to be on the safe side.
+ * the module is held while it is initialized does not count, nor do the
+ * nr_holds that LUO has for states that files share; that it is held by others
+ * does, to be on the safe side.
  */
-bool kpreserve_luo_is_unused(struct module *owner)
+bool kpreserve_luo_is_unused(struct module *owner, unsigned int nr_holds)
 {
 #ifdef CONFIG_MODULE_UNLOAD
-	return owner && module_refcount(owner) <= (owner->state == MODULE_STATE_COMING);
+	return owner && module_refcount(owner) <=
+			(int)nr_holds + (owner->state == MODULE_STATE_COMING);
+#else
+	return false;
+#endif
+}
+
+/* Whether its init has not returned. If that fails it goes, whoever holds it. */
+bool kpreserve_luo_is_coming(struct module *owner)
+{
+#ifdef CONFIG_MODULES
+	return owner && owner->state == MODULE_STATE_COMING;
 #else
 	return false;
 #endif

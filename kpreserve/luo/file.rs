@@ -39,7 +39,7 @@ pub trait FileHandler: Send + Sync + 'static {
 
     /// What LUO holds of it: [`Preserved<Self::State>`](Preserved), or an `Arc` of one if the file keeps
     /// its state there all the time.
-    type Owner: Owner<Self::State>;
+    type Owner: Owner<Self::State> + Send;
 
     /// The name of the handler, by which the next kernel finds it: 1 to 47 bytes, not the same as
     /// another handler's.

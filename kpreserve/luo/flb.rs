@@ -188,19 +188,17 @@ impl<F: FlbHandler> Flb<F> {
 
     /// Shows the state that the next kernel gets. May sleep; there is one look at a time.
     ///
+    /// LUO is not asked: what it counts crosses, so a look from elsewhere than its callbacks could be taken for a
+    /// file.
+    ///
     /// # Errors
     ///
-    /// ENOENT unless a file that depends on it is preserved; EOPNOTSUPP if LUO is off.
+    /// ENOENT unless a file that depends on it is preserved.
     pub fn with_outgoing<R>(&self, look: impl FnOnce(&mut F::State) -> R) -> Result<R> {
-        // SAFETY: made by `new`, and freed when nobody has `known`.
-        unsafe { raw::get_outgoing(self.known.raw()) }?;
-        let result = match &mut *self.known.outgoing.lock() {
+        match &mut *self.known.outgoing.lock() {
             Some(state) => Ok(look(state)),
             None => Err(ENOENT),
-        };
-        // SAFETY: as above, and got.
-        unsafe { raw::put_outgoing(self.known.raw()) };
-        result
+        }
     }
 }
 
@@ -221,6 +219,20 @@ impl<F: FlbHandler> sealed::Raw for Flb<F> {
     fn raw(&self) -> *mut c_void {
         self.known.raw().cast()
     }
+
+    fn nr_holds(&self, owner: *mut c_void) -> c_uint {
+        if this_module::<F::OwnerModule>().as_ptr().cast() != owner {
+            return 0;
+        }
+        let is_outgoing = self.known.outgoing.lock().is_some();
+        let is_incoming = self.known.incoming.lock().is_some();
+        c_uint::from(is_outgoing) + c_uint::from(is_incoming)
+    }
+
+    fn retire(&self) {
+        // SAFETY: it is valid as long as this is.
+        unsafe { raw::unregister_notifier(self.known.notifier.get()) };
+    }
 }
 
 pub(super) mod sealed {
@@ -230,6 +242,12 @@ pub(super) mod sealed {
     pub trait Raw {
         /// Returns what LUO knows: a `struct liveupdate_flb`.
         fn raw(&self) -> *mut c_void;
+
+        /// Returns how often LUO holds this module, `owner`, for the state.
+        fn nr_holds(&self, owner: *mut c_void) -> c_uint;
+
+        /// The module that it is in does not come up: nobody is called any more when the kernel goes.
+        fn retire(&self);
     }
 }
 
@@ -237,6 +255,13 @@ impl<F: FlbHandler> Known<F> {
     fn raw(&self) -> *mut bindings::Flb {
         // SAFETY: written by `Flb::new` before anybody else had this.
         unsafe { self.raw.get().read() }
+    }
+
+    /// Lets go of the states, which stay in preserved memory: LUO has their handles.
+    fn park(&self) {
+        let (outgoing, incoming) = (self.outgoing.lock().take(), self.incoming.lock().take());
+        outgoing.map(Preserved::park);
+        incoming.and_then(Result::ok).map(Preserved::park);
     }
 
     fn cache(&self) -> Result<&Cache<F::State>> {
@@ -273,6 +298,7 @@ impl<F: FlbHandler> Known<F> {
 #[pinned_drop]
 impl<F: FlbHandler> PinnedDrop for Known<F> {
     fn drop(self: Pin<&mut Self>) {
+        self.park();
         let raw = self.raw();
         if !raw.is_null() {
             // SAFETY: no handler depends on it: a registration has a reference to this. Taking back what

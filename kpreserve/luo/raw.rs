@@ -51,33 +51,62 @@ pub(super) unsafe fn depend(raw: *mut bindings::FileHandler, flb: *mut bindings:
     Ok(())
 }
 
-/// Undoes [`register`], and returns whether nobody has either any more. If not, the notifier stays, and the
-/// module of the handler for ever.
+/// What has become of a handler.
+pub(super) enum Unregistered {
+    /// Nobody has it any more.
+    Gone,
+    /// LUO may have files of it. The notifier stays, and the module for ever.
+    Stays,
+    /// The same, but the module has not come up, and may not: nothing can make it stay. Nobody is called any more.
+    Leaked,
+}
+
+/// Undoes [`register`].
 ///
 /// # Safety
 ///
-/// Both were registered; `owner` is the module that the handler names, null if it is built in.
+/// Both were registered; `owner` is the module that the handler names, null if it is built in. LUO holds it
+/// `nr_holds` times for states that files share, of which it tells nobody once the handler is gone.
 #[inline(never)]
 pub(super) unsafe fn unregister(
     raw: *mut bindings::FileHandler,
     notifier: *mut bindings::NotifierBlock,
     owner: *mut c_void,
-) -> bool {
+    nr_holds: c_uint,
+) -> Unregistered {
     // SAFETY: says the caller.
     unsafe { bindings::liveupdate_unregister_file_handler(raw) };
     // From here on no file can become the handler's. Each that is holds the module.
     // SAFETY: says the caller.
-    if !unsafe { bindings::kpreserve_luo_is_unused(owner) } {
+    let is_unused = unsafe { bindings::kpreserve_luo_is_unused(owner, nr_holds) };
+    // SAFETY: says the caller.
+    let is_coming = unsafe { bindings::kpreserve_luo_is_coming(owner) };
+    if !is_unused && !is_coming {
         if !owner.is_null() {
             pr_warn!("a handler was dropped that files may need: its module stays for ever\n");
             // SAFETY: its code is what runs, so it is there.
             unsafe { bindings::kpreserve_luo_pin(owner) };
         }
-        return false;
+        return Unregistered::Stays;
     }
     // SAFETY: says the caller.
+    unsafe { unregister_notifier(notifier) };
+    if is_unused {
+        Unregistered::Gone
+    } else {
+        Unregistered::Leaked
+    }
+}
+
+/// Takes a notifier back; what is not in the chain is refused, no more.
+///
+/// # Safety
+///
+/// It is valid.
+#[inline(never)]
+pub(super) unsafe fn unregister_notifier(notifier: *mut NotifierBlock) {
+    // SAFETY: says the caller.
     unsafe { bindings::unregister_reboot_notifier(notifier) };
-    true
 }
 
 /// # Safety
@@ -146,23 +175,4 @@ pub(super) unsafe fn get_incoming(raw: *mut bindings::Flb) -> Result {
 pub(super) unsafe fn put_incoming(raw: *mut bindings::Flb) {
     // SAFETY: says the caller.
     unsafe { bindings::liveupdate_flb_put_incoming(raw) };
-}
-
-/// # Safety
-///
-/// `raw` is valid.
-#[inline(never)]
-pub(super) unsafe fn get_outgoing(raw: *mut bindings::Flb) -> Result {
-    let mut object = core::ptr::null_mut();
-    // SAFETY: says the caller.
-    to_result(unsafe { bindings::liveupdate_flb_get_outgoing(raw, &mut object) })
-}
-
-/// # Safety
-///
-/// `raw` is valid, and was got.
-#[inline(never)]
-pub(super) unsafe fn put_outgoing(raw: *mut bindings::Flb) {
-    // SAFETY: says the caller.
-    unsafe { bindings::liveupdate_flb_put_outgoing(raw) };
 }

@@ -32,7 +32,10 @@ use super::bindings::{
 use super::callbacks;
 use super::file::FileHandler;
 use super::flb::Dependency;
-use super::raw;
+use super::raw::{
+    self,
+    Unregistered, //
+};
 use crate::contents::Contents;
 use crate::global::framework;
 use crate::open::with_cache;
@@ -44,7 +47,8 @@ const PREFIX: &[u8] = b".luo/";
 /// to be retrieved, LUO holds the module that it is in, so that it cannot go.
 ///
 /// Dropping this takes no more files. If LUO may have some of them, which is so unless the module is going,
-/// the handler stays for them, and the module for ever; a built-in handler does in any case.
+/// the handler stays for them, and the module for ever; a built-in handler does in any case. Nothing can keep a
+/// module whose init fails: its handlers must not be what user space has opened /dev/liveupdate for.
 pub struct Registration<H: FileHandler> {
     known: ManuallyDrop<Pin<KBox<Known<H>>>>,
     shared: ManuallyDrop<KVec<KBox<dyn Dependency>>>,
@@ -172,11 +176,17 @@ impl<H: FileHandler> Drop for Registration<H> {
     fn drop(&mut self) {
         self.known.ready.store(false, Release);
         let (raw, notifier) = self.known.places();
-        let owner = this_module::<H::OwnerModule>().as_ptr();
+        let owner = this_module::<H::OwnerModule>().as_ptr().cast();
+        let nr_holds = self.shared.iter().map(|state| state.nr_holds(owner)).sum();
         // SAFETY: registered by `new`; the module is that of the handler.
-        if !unsafe { raw::unregister(raw, notifier, owner.cast()) } {
+        match unsafe { raw::unregister(raw, notifier, owner, nr_holds) } {
+            Unregistered::Gone => {}
             // LUO has the address of it: it is not dropped.
-            return;
+            Unregistered::Stays => return,
+            Unregistered::Leaked => {
+                self.shared.iter().for_each(|state| state.retire());
+                return;
+            }
         }
         // SAFETY: LUO has no file of the handler, and finds it no more: nobody calls it. Not used again.
         unsafe { ManuallyDrop::drop(&mut self.known) };

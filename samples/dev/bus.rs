@@ -43,12 +43,17 @@ pub fn bit(device: u64) -> Result<u64> {
     }
 }
 
+/// The devices that were found, until this is dropped: the module goes, so nobody has one.
+pub struct Probed(());
+
 /// Finds the devices; resets all but those in `kept`, which wait for LUO.
 ///
 /// # Errors
 ///
 /// Those of [`Named::open`].
-pub fn probe(kept: u64) -> Result {
+pub fn probe(kept: u64) -> Result<Probed> {
+    // Drops what was found if something fails; takes the lock then.
+    let probed = Probed(());
     let mut bus = BUS.lock();
     for device in 0..NR_DEVICES {
         let name = CString::try_from_fmt(fmt!("dev/{device:02}"))?;
@@ -64,14 +69,16 @@ pub fn probe(kept: u64) -> Result {
         bus.devices.push(found, GFP_KERNEL)?;
     }
     bus.waiting = kept;
-    Ok(())
+    drop(bus);
+    Ok(probed)
 }
 
-/// Lets go of the devices: the module goes, so nobody has one.
-pub fn remove() {
-    let mut bus = BUS.lock();
-    bus.devices = KVec::new();
-    bus.waiting = 0;
+impl Drop for Probed {
+    fn drop(&mut self) {
+        let mut bus = BUS.lock();
+        bus.devices = KVec::new();
+        bus.waiting = 0;
+    }
 }
 
 fn reset(device: &DeviceSer) {

@@ -37,6 +37,7 @@ use attachment::{
     Attachment,
     Attachments, //
 };
+use bus::Probed;
 
 module! {
     type: Dev,
@@ -50,34 +51,27 @@ module! {
 const DEV_ATTACH: u32 = _IO(b'D' as u32, 1);
 
 /// The driver. Fields are dropped in this order.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub struct Dev {
     #[pin]
     _device: MiscDeviceRegistration<DevDevice>,
-    _attachments: Registration<Attachments>,
+    _up: (Registration<Attachments>, Probed),
 }
 
 impl kernel::InPlaceModule for Dev {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: once, before all that uses it.
         unsafe { bus::BUS.init() };
+        let up = attachment::register().and_then(|(attachments, kept)| {
+            // Not before LUO has said which devices go on: the others are reset.
+            Ok((attachments, bus::probe(kept)?))
+        });
         try_pin_init!(Self {
-            _attachments: {
-                let (attachments, kept) = attachment::register()?;
-                bus::probe(kept).inspect_err(|_| bus::remove())?;
-                attachments
-            },
+            _up: up?,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"kpreserve-dev",
             }),
         })
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Dev {
-    fn drop(self: Pin<&mut Self>) {
-        bus::remove();
     }
 }
 
