@@ -21,6 +21,7 @@ use crate::abi::{
     MemfdSer,
     COMPATIBLE, //
 };
+use crate::owner::PreservedMemfd;
 use crate::{
     preserving,
     retrieving,
@@ -33,18 +34,18 @@ pub struct Memfd;
 #[vtable]
 impl FileHandler for Memfd {
     type State = MemfdSer;
-    type Owner = Preserved<MemfdSer>;
+    type Owner = PreservedMemfd;
     const COMPATIBLE: &'static CStr = COMPATIBLE;
 
     fn can_preserve(&self, file: &LocalFile) -> bool {
         shmem::is_ours(file)
     }
 
-    fn preserve(&self, file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<Preserved<MemfdSer>> {
+    fn preserve(&self, file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
         preserving::preserve(file, cache)
     }
 
-    fn unpreserve(&self, file: &LocalFile, state: Preserved<MemfdSer>) {
+    fn unpreserve(&self, file: &LocalFile, state: PreservedMemfd) {
         preserving::unpreserve(file, state);
     }
 

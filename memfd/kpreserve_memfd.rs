@@ -11,6 +11,7 @@
 //! | [`pinned`] | runs of folios as they are in memory, and how they are cut for KHO |
 //! | [`list`] | the runs of a file, inline or in an area |
 //! | `shmem` | the seam: page cache, shmem, KHO (kernel only) |
+//! | `owner` | what LUO holds of a file (kernel only) |
 //! | `preserving`, `retrieving`, `handler` | the callbacks (kernel only) |
 //!
 //! Documentation/memfd.rst is the text for users.
@@ -21,6 +22,8 @@ pub mod abi;
 #[cfg(CONFIG_KPRESERVE_MEMFD)]
 pub mod handler;
 pub mod list;
+#[cfg(CONFIG_KPRESERVE_MEMFD)]
+mod owner;
 pub mod pinned;
 #[cfg(CONFIG_KPRESERVE_MEMFD)]
 mod preserving;

@@ -95,8 +95,27 @@ impl RunList {
         Ok(())
     }
 
-    /// Writes into the object where the runs are.
-    pub fn store(&self, object: &mut MemfdSer) {
+    /// Makes the list of an object of this kernel's, whose area, if it has one, was never closed.
+    pub fn of(object: &MemfdSer, area: Option<PVec<FolioRunSer>>) -> Self {
+        Self {
+            inline: object.inline,
+            nr_inline: if area.is_some() {
+                0
+            } else {
+                object.nr_runs as usize
+            },
+            area,
+            check: object.check,
+        }
+    }
+
+    /// Returns whether the runs are in an area.
+    pub fn is_long(&self) -> bool {
+        self.area.is_some()
+    }
+
+    /// Writes into the object where the runs are; returns their area.
+    pub fn store(self, object: &mut MemfdSer) -> Option<PVec<FolioRunSer>> {
         object.check = self.check;
         match &self.area {
             Some(area) => {
@@ -110,6 +129,7 @@ impl RunList {
                 object.runs = ArenaHandle::NULL;
             }
         }
+        self.area
     }
 
     /// Goes through the runs.

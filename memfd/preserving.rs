@@ -11,6 +11,10 @@ use crate::abi::{
     WRITABLE_DENIED, //
 };
 use crate::list::RunList;
+use crate::owner::{
+    PreservedMemfd,
+    Room, //
+};
 use crate::pinned::PinnedRun;
 use crate::shmem::{
     self,
@@ -33,13 +37,13 @@ const NR_TRIES: u32 = 100;
 ///
 /// EOPNOTSUPP for unknown seals, EFBIG for more than 2^32 - 1 pages, ENOMEM, EAGAIN if a page stays
 /// busy, EHWPOISON; the file is as it was.
-pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<Preserved<MemfdSer>> {
+pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let locked = Locked::new(file);
     locked.freeze(true);
     preserve_locked(&locked, cache).inspect_err(|_| locked.freeze(false))
 }
 
-fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<Preserved<MemfdSer>> {
+fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let found = locked.look()?;
     let nr_pages = found
         .size_bytes
@@ -48,11 +52,14 @@ fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<Prese
     let mut object = cache.alloc(found, GFP_KERNEL)?;
     let skip_holes = keep_holes(locked, &mut object);
     let mut preserving = Preserving::new();
-    match preserving.everything(locked, nr_pages, skip_holes) {
-        Ok(()) => {
-            preserving.list.store(&mut object);
-            Ok(object)
-        }
+    let room = preserving
+        .everything(locked, nr_pages, skip_holes)
+        .and_then(|()| match preserving.list.is_long() {
+            true => Room::new(),
+            false => Ok(Room::NONE),
+        });
+    match room {
+        Ok(room) => Ok(PreservedMemfd::new(object, preserving.list, room)),
         Err(error) => {
             preserving.undo();
             allow_writable(locked, &object);
@@ -84,18 +91,9 @@ fn allow_writable(locked: &Locked<'_>, object: &MemfdSer) {
 }
 
 /// Takes a memfd back: LUO does not preserve it after all. Cannot fail.
-pub(crate) fn unpreserve(file: &LocalFile, object: Preserved<MemfdSer>) {
+pub(crate) fn unpreserve(file: &LocalFile, state: PreservedMemfd) {
     let locked = Locked::new(file);
-    let list = match RunList::open(&object) {
-        Ok(list) => list,
-        Err(error) => {
-            pr_err!(
-                "memfd: the runs of a file cannot be opened ({:?}): its pages stay pinned\n",
-                error
-            );
-            return;
-        }
-    };
+    let (object, list) = state.into_parts();
     for run in list.iter() {
         // SAFETY: of this kernel's making, in `preserve`, and nobody else changes the object.
         unsafe { shmem::unpreserve(run) };

@@ -83,6 +83,29 @@ fn lists_cross() {
 }
 
 #[test]
+fn a_list_whose_area_is_kept_is_the_same() {
+    let _kernel = Kernel::boot();
+    for nr in [0, 1, 2, 3, 1000] {
+        let mut list = RunList::new();
+        for nth in 0..nr {
+            list.push(run(nth)).unwrap();
+        }
+        assert_eq!(list.is_long(), nr > 2);
+        let mut object = object(u64::from(7 * nr));
+        let area = list.store(&mut object);
+        assert_eq!(area.is_some(), nr > 2);
+        fail_nth_allocation(Some(0));
+        let list = RunList::of(&object, area);
+        assert!(list.iter().copied().eq((0..nr).map(run)), "{nr}");
+        let nr_pages = object.nr_pages().unwrap();
+        assert_eq!(list.validate(nr_pages).unwrap(), u64::from(4 * nr));
+        list.discard().unwrap();
+        assert_eq!(nr_allocations(), 0, "{nr}");
+        fail_nth_allocation(None);
+    }
+}
+
+#[test]
 fn a_push_that_fails_changes_nothing() {
     let _kernel = Kernel::boot();
     let mut nr_failed = 0;

@@ -38,7 +38,7 @@ pub trait FileHandler: Send + Sync + 'static {
     type State: Preservable;
 
     /// What LUO holds of it: [`Preserved<Self::State>`](Preserved), or an `Arc` of one if the file keeps
-    /// its state there all the time.
+    /// its state there all the time, or a type that has one of them and what `unpreserve` takes beside it.
     type Owner: Owner<Self::State> + Send;
 
     /// The name of the handler, by which the next kernel finds it: 1 to 47 bytes, not the same as
@@ -56,7 +56,8 @@ pub trait FileHandler: Send + Sync + 'static {
     /// Any; user space gets it. The file must be as it was.
     fn preserve(&self, file: &LocalFile, cache: &Cache<Self::State>) -> Result<Self::Owner>;
 
-    /// Undoes [`preserve`](Self::preserve): the session was closed.
+    /// Undoes [`preserve`](Self::preserve): the session was closed. Cannot fail, so what it takes beside the
+    /// state, memory above all, is for the [`Owner`](Self::Owner) to keep.
     fn unpreserve(&self, file: &LocalFile, state: Self::Owner);
 
     /// The kernel is about to be replaced: the last chance to change the state, or to stop that.

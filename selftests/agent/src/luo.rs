@@ -257,6 +257,33 @@ pub(crate) fn preserve_faults(machine: &mut Machine, arguments: &[String]) -> Re
     Ok(())
 }
 
+/// `luo-close-faults SESSION TOKEN FILE`: preserves, and closes the session, once for each allocation of closing, which fails.
+/// Nothing may come of that. Replies `faults`, how many there were.
+pub(crate) fn close_faults(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name, token, file] = arguments else {
+        bail!("luo-close-faults: SESSION TOKEN FILE");
+    };
+    let faults = Faults::new()?;
+    let mut args = FdArgs {
+        size: size_of::<FdArgs>() as u32,
+        fd: memfd::get(machine, file)?.as_raw_fd(),
+        token: token.parse().context("the token is a number")?,
+    };
+    let mut nth = 1;
+    loop {
+        let session = machine.luo.session(name, CREATE_SESSION)?;
+        ioctl(session, PRESERVE_FD, &mut args).context("preserving, with all memory there is")?;
+        let (reached, closed) = faults.nth(nth, || machine.luo.sessions.remove(name).map(drop))?;
+        closed.context("the session was there")?;
+        if !reached {
+            break;
+        }
+        nth += 1;
+    }
+    reply(machine, &[("faults", nth - 1)]);
+    Ok(())
+}
+
 /// `luo-retrieve-faults SESSION TOKEN FILE COUNT`: retrieves FILE.0 with TOKEN, FILE.1 with the next one and so on; the first
 /// allocation fails for the first, the second for the second. COUNT must be more than there are. Replies as
 /// `luo-preserve-faults`, and `tolerated`, how many were retrieved nevertheless.

@@ -79,6 +79,8 @@ const VERBS: &[(&str, Verb)] = &[
     // The same, each allocation failing once: luo-preserve-faults SESSION TOKEN FILE, luo-retrieve-faults ... COUNT
     ("luo-preserve-faults", luo::preserve_faults),
     ("luo-retrieve-faults", luo::retrieve_faults),
+    // Preserves, and closes the session, once for each allocation of that: luo-close-faults SESSION TOKEN FILE
+    ("luo-close-faults", luo::close_faults),
     // luo-close SESSION: gives up what is preserved in it
     ("luo-close", luo::close),
     // run PROGRAM [ARGUMENT ...] [exit=N]: one of the kernel's own selftests
