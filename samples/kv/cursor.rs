@@ -143,13 +143,25 @@ impl FileHandler for Cursors {
     }
 }
 
+/// Cursors are known to LUO, and can be made.
+pub struct Registered {
+    _handler: Registration<Cursors>,
+}
+
 /// Makes cursors known to LUO.
 ///
 /// # Errors
 ///
 /// EOPNOTSUPP if LUO is off; others as [`Registration::new`].
-pub fn register() -> Result<Registration<Cursors>> {
-    let registration = Registration::new(Cursors)?;
-    SHARED.lock().cursors = registration.cache().ok().cloned();
-    Ok(registration)
+pub fn register() -> Result<Registered> {
+    let handler = Registration::new(Cursors)?;
+    SHARED.lock().cursors = handler.cache().ok().cloned();
+    Ok(Registered { _handler: handler })
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // A static is not dropped with the module, and the cache would stay open.
+        SHARED.lock().cursors = None;
+    }
 }

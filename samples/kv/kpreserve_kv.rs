@@ -55,7 +55,7 @@ module! {
 #[pin_data]
 pub struct Kv {
     #[cfg(CONFIG_KPRESERVE_LUO)]
-    _cursors: Option<kpreserve::luo::Registration<cursor::Cursors>>,
+    _cursors: Option<cursor::Registered>,
     #[pin]
     _device: MiscDeviceRegistration<KvDevice>,
 }
@@ -76,7 +76,7 @@ impl kernel::InPlaceModule for Kv {
 
 /// Makes cursors known to LUO, if it is on.
 #[cfg(CONFIG_KPRESERVE_LUO)]
-fn register_cursors() -> Result<Option<kpreserve::luo::Registration<cursor::Cursors>>> {
+fn register_cursors() -> Result<Option<cursor::Registered>> {
     match cursor::register() {
         Ok(registration) => Ok(Some(registration)),
         Err(error) if error == EOPNOTSUPP => {
