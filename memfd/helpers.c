@@ -117,15 +117,24 @@ void kpreserve_memfd_allow_writable(struct file *file)
 	mapping_allow_writable(file->f_mapping);
 }
 
-/* The runs that were found so far, and what is known of the last page block. */
+/*
+ * The runs that were found so far, what continues the last one, and what is
+ * known of the last page block.
+ */
 struct kpreserve_memfd_list {
 	struct kpreserve_memfd_run *runs;
 	u32 max_runs;
 	u32 nr_runs;
+	unsigned long next_pfn;
+	u32 next_index;
+	u32 order;
 	unsigned long block;
 	int nid;
 	long nr_pins;
 };
+
+/* No page frame, and no page block. */
+#define KPRESERVE_MEMFD_NOWHERE	ULONG_MAX
 
 static void kpreserve_memfd_list_init(struct kpreserve_memfd_list *list,
 				      struct kpreserve_memfd_run *runs,
@@ -134,7 +143,8 @@ static void kpreserve_memfd_list_init(struct kpreserve_memfd_list *list,
 	*list = (struct kpreserve_memfd_list) {
 		.runs = runs,
 		.max_runs = max_runs,
-		.block = ULONG_MAX,
+		.next_pfn = KPRESERVE_MEMFD_NOWHERE,
+		.block = KPRESERVE_MEMFD_NOWHERE,
 		.nid = NUMA_NO_NODE,
 	};
 }
@@ -162,38 +172,37 @@ static bool kpreserve_memfd_look_at_block(struct kpreserve_memfd_list *list,
 	if (folio_nid(folio) != list->nid) {
 		kpreserve_memfd_count_pins(list);
 		list->nid = folio_nid(folio);
+		/* KHO cuts, and restores, blocks of one node. */
+		list->next_pfn = KPRESERVE_MEMFD_NOWHERE;
 	}
 	list->block = block;
 	return true;
 }
 
 /* Returns whether there was room. */
-static bool kpreserve_memfd_add(struct kpreserve_memfd_list *list,
-				unsigned long pfn, u32 index, u32 order)
+static __always_inline bool kpreserve_memfd_add(struct kpreserve_memfd_list *list,
+						unsigned long pfn, u32 index,
+						u32 order)
 {
 	u32 nr_pages = 1U << order;
 
-	if (list->nr_runs) {
-		struct kpreserve_memfd_run *last = &list->runs[list->nr_runs - 1];
-
-		if (last->pfn + last->nr_pages == pfn &&
-		    last->index + last->nr_pages == index &&
-		    last->order == order &&
-		    /* KHO cuts, and restores, blocks of one node. */
-		    last->nid == list->nid) {
-			last->nr_pages += nr_pages;
-			return true;
-		}
+	if (pfn == list->next_pfn && index == list->next_index &&
+	    order == list->order) {
+		list->runs[list->nr_runs - 1].nr_pages += nr_pages;
+	} else {
+		if (list->nr_runs == list->max_runs)
+			return false;
+		list->runs[list->nr_runs++] = (struct kpreserve_memfd_run) {
+			.pfn = pfn,
+			.index = index,
+			.nr_pages = nr_pages,
+			.order = order,
+			.nid = list->nid,
+		};
+		list->order = order;
 	}
-	if (list->nr_runs == list->max_runs)
-		return false;
-	list->runs[list->nr_runs++] = (struct kpreserve_memfd_run) {
-		.pfn = pfn,
-		.index = index,
-		.nr_pages = nr_pages,
-		.order = order,
-		.nid = list->nid,
-	};
+	list->next_pfn = pfn + nr_pages;
+	list->next_index = index + nr_pages;
 	return true;
 }
 
@@ -215,6 +224,31 @@ static void kpreserve_memfd_ungrab(struct folio *folio)
 	} else {
 		folio_ref_sub(folio, GUP_PIN_COUNTING_BIAS);
 	}
+}
+
+/* Flags that are looked at together: most folios have two of them. */
+#define KPRESERVE_MEMFD_AS_USUAL	(BIT(PG_uptodate) | BIT(PG_dirty))
+#define KPRESERVE_MEMFD_LOOKED_AT	(KPRESERVE_MEMFD_AS_USUAL | \
+					 BIT(PG_locked) | BIT(PG_head) | \
+					 __PG_HWPOISON)
+
+/*
+ * Looks at a folio that was just pinned, and marks it dirty. Returns DONE, SLOW
+ * if it has to be waited for, or -EHWPOISON.
+ */
+static __always_inline int kpreserve_memfd_look_at_flags(struct folio *folio)
+{
+	unsigned long flags = READ_ONCE(folio->flags.f);
+
+	if (likely((flags & KPRESERVE_MEMFD_LOOKED_AT) == KPRESERVE_MEMFD_AS_USUAL))
+		return KPRESERVE_MEMFD_DONE;
+	if (folio_contain_hwpoisoned_page(folio))
+		return -EHWPOISON;
+	if (folio_test_locked(folio) || !folio_test_uptodate(folio))
+		return KPRESERVE_MEMFD_SLOW;
+	if (!folio_test_dirty(folio))
+		folio_set_dirty(folio);
+	return KPRESERVE_MEMFD_DONE;
 }
 
 /*
@@ -241,7 +275,8 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 	kpreserve_memfd_list_init(&list, runs, max_runs);
 	xas_lock_irq(&xas);
 	xas_for_each(&xas, folio, end - 1) {
-		unsigned long pfn, nr_pages;
+		unsigned long pfn;
+		u32 order;
 
 		/* What is swapped out is no hole. */
 		if (xa_is_value(folio)) {
@@ -264,28 +299,23 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 			ret = KPRESERVE_MEMFD_SLOW;
 			break;
 		}
-		if (unlikely(folio_contain_hwpoisoned_page(folio))) {
-			ret = -EHWPOISON;
-			break;
-		}
 		kpreserve_memfd_grab(folio);
-		if (unlikely(folio_test_locked(folio) ||
-			     !folio_test_uptodate(folio))) {
+		/* The flags after the pin: see above. */
+		smp_mb__after_atomic();
+		ret = kpreserve_memfd_look_at_flags(folio);
+		if (unlikely(ret)) {
 			kpreserve_memfd_ungrab(folio);
-			ret = KPRESERVE_MEMFD_SLOW;
 			break;
 		}
-		if (!kpreserve_memfd_add(&list, pfn, next, folio_order(folio))) {
+		order = folio_order(folio);
+		if (unlikely(!kpreserve_memfd_add(&list, pfn, next, order))) {
 			kpreserve_memfd_ungrab(folio);
 			ret = KPRESERVE_MEMFD_MORE;
 			break;
 		}
-		if (!folio_test_dirty(folio))
-			folio_set_dirty(folio);
 		list.nr_pins++;
-		nr_pages = folio_nr_pages(folio);
-		next += nr_pages;
-		if (nr_pages > 1)
+		next += 1U << order;
+		if (order)
 			xas_advance(&xas, next - 1);
 	}
 	xas_unlock_irq(&xas);
