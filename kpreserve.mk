@@ -6,7 +6,7 @@
 #   obj-m := my_consumer.o
 #
 # KPRESERVE is the absolute path of the kpreserve tree; KPRESERVE_OBJ, where its objects were built
-# (the same place, unless kpreserve is built into the kernel).
+# (the same place; of a kernel with kpreserve in it, drivers/kpreserve in the build folder).
 
 KPRESERVE_OBJ ?= $(KPRESERVE)
 

@@ -23,11 +23,12 @@ use std::{
 use walkdir::WalkDir;
 
 /// Where our tree goes in the kernel source.
-const PLACE: &str = "drivers/kpreserve";
+pub(crate) const PLACE: &str = "drivers/kpreserve";
 
 /// The built-in kernel of a checkout.
 pub(crate) struct Builtin {
     kernel: Kernel,
+    jail: Jail,
 }
 
 impl Builtin {
@@ -70,12 +71,17 @@ impl Builtin {
             id: unpatched.id.clone(),
         };
         kernel::expect_file(&kernel.image(), "the built-in kernel")?;
-        Ok(Self { kernel })
+        Ok(Self { kernel, jail })
     }
 
     /// The kernel itself.
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// Where to build modules against it: the source with our tree in it, and the build folder.
+    pub(crate) fn jail(&self) -> &Jail {
+        &self.jail
     }
 
     /// A module of our tree that the configuration left as a module.

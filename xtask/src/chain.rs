@@ -5,12 +5,14 @@
 use crate::{
     agent,
     builtin::Builtin,
-    cache, data,
+    cache,
+    consumers::Consumers,
+    data,
     initramfs::Image,
     kernel::{Flavour, Kernel, Variant},
     modules::{Modules, Purpose},
     programs,
-    scenario::{Generation, Mode, Scenario},
+    scenario::{Mode, Scenario},
     workshop::Workshop,
 };
 use anyhow::{anyhow, bail, Context, Result};
@@ -68,7 +70,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn builtin(&self, flavour: Flavour) -> Result<&Builtin> {
+    /// A kernel with our tree in it.
+    pub(crate) fn builtin(&self, flavour: Flavour) -> Result<&Builtin> {
         let cell = match flavour {
             Flavour::Plain => &self.builtin,
             Flavour::Debug => &self.debug,
@@ -76,7 +79,8 @@ impl<'a> Parts<'a> {
         once(cell, || Builtin::make(self.shop, flavour))
     }
 
-    fn modules(&self) -> Result<&Modules> {
+    /// Our modules.
+    pub(crate) fn modules(&self) -> Result<&Modules> {
         once(&self.modules, || Modules::make(self.shop, Purpose::Use))
     }
 
@@ -85,12 +89,20 @@ impl<'a> Parts<'a> {
     }
 
     /// The file of a module for a kernel; none if that kernel has it built in. `stale/NAME` is one that must not load.
-    fn module(&self, name: &str, variant: Variant) -> Result<Option<PathBuf>> {
+    fn module(
+        &self,
+        consumers: &Consumers,
+        name: &str,
+        variant: Variant,
+    ) -> Result<Option<PathBuf>> {
         if let Some(name) = name.strip_prefix("stale/") {
             let file = self.stale()?.file(name);
             return Ok(Some(file.with_context(|| {
                 format!("there is no module {name}.ko of ours")
             })?));
+        }
+        if let Some(file) = consumers.file(name, variant) {
+            return Ok(Some(file));
         }
         if let Some(own) = self.kernel(variant)?.module(name) {
             return Ok(Some(own));
@@ -110,9 +122,25 @@ impl<'a> Parts<'a> {
             }
         }
         bail!(
-            "there is no module {name}.ko for the {} kernel: it is neither ours, nor built in, nor one of the kernel's own that xtask knows",
+            "there is no module {name}.ko for the {} kernel: it is neither a consumer's that the scenario names, \
+             nor ours, nor built in, nor one of the kernel's own that xtask knows",
             variant.name()
         )
+    }
+
+    /// The name and the file of a program.
+    fn program<'n>(&self, scenario: &Scenario, name: &'n str) -> Result<(&'n str, PathBuf)> {
+        let Some((_, base)) = name.rsplit_once('/') else {
+            return Ok((name, programs::make(self.shop, name)?));
+        };
+        let file = scenario.folder.join(name);
+        if !file.is_file() {
+            bail!(
+                "the scenario wants a program {} that is not there: build it before",
+                file.display()
+            );
+        }
+        Ok((base, file))
     }
 
     /// Writes the initramfs images of a scenario into `folder`.
@@ -125,27 +153,29 @@ impl<'a> Parts<'a> {
         cache::remove_folder(folder)?;
         fs::create_dir_all(folder)?;
         // Everything is built before the lock is taken: building takes it, too.
+        let mut consumers = Consumers::default();
         for (index, generation) in scenario.generations.iter().enumerate() {
             let variant = scenario.kernel(index, variant);
             self.kernel(variant)?;
+            consumers.make(self.shop, self, scenario, variant)?;
             if let Some(init) = &scenario.init {
                 programs::make(self.shop, init)?;
             }
             for name in &generation.modules {
-                self.module(name, variant)?;
+                self.module(&consumers, name, variant)?;
             }
             for name in &generation.programs {
-                programs::make(self.shop, name)?;
+                self.program(scenario, name)?;
             }
         }
         // Nobody rebuilds a module while it is being packed.
         let _lock = self.shop.checkout().lock()?;
         // The last one first: it goes into the one before it.
         let mut next: Option<Chain> = None;
-        for (index, generation) in scenario.generations.iter().enumerate().rev() {
+        for index in (0..scenario.generations.len()).rev() {
             let variant = scenario.kernel(index, variant);
             let initramfs = folder.join(format!("initramfs-{}", index + 1));
-            let image = self.image(scenario, index, generation, variant, next.as_ref())?;
+            let image = self.image(scenario, &consumers, index, variant, next.as_ref())?;
             image.write(&initramfs)?;
             next = Some(Chain {
                 image: self.kernel(variant)?.image(),
@@ -159,11 +189,12 @@ impl<'a> Parts<'a> {
     fn image(
         &self,
         scenario: &Scenario,
+        consumers: &Consumers,
         index: usize,
-        generation: &Generation,
         variant: Variant,
         next: Option<&Chain>,
     ) -> Result<Image> {
+        let generation = &scenario.generations[index];
         let mut image = Image::default();
         if let Some(init) = &scenario.init {
             image.program("init", &programs::make(self.shop, init)?);
@@ -176,7 +207,7 @@ impl<'a> Parts<'a> {
         image.program("init", &self.agent);
         let mut builtin = Vec::new();
         for name in &generation.modules {
-            match self.module(name, variant)? {
+            match self.module(consumers, name, variant)? {
                 Some(file) => image.file(&format!("modules/{name}.ko"), &file),
                 None => builtin.push(name),
             }
@@ -186,7 +217,7 @@ impl<'a> Parts<'a> {
             image.file(&format!("data/{name}"), &file);
         }
         for name in &generation.programs {
-            let file = programs::make(self.shop, name)?;
+            let (name, file) = self.program(scenario, name)?;
             image.program(&format!("programs/{name}"), &file);
         }
         for (inside, from) in &generation.files {

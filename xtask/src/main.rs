@@ -19,6 +19,7 @@ mod checkout;
 mod clean;
 mod config;
 mod console;
+mod consumers;
 mod data;
 mod demo;
 mod draw;
@@ -85,9 +86,9 @@ enum Task {
     },
     /// rustfmt, clippy and rustdoc, on the host and with the kernel's own settings.
     Check,
-    /// Run one scenario of selftests/scenarios.
+    /// Run one scenario.
     Vm {
-        /// Its name.
+        /// Its name, if it is one of selftests/scenarios; or the path of a file of that kind, FILE.toml.
         scenario: String,
         /// Only on this kernel.
         #[arg(long)]

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Where the copy of the checkout lies inside the build root.
-const TREE: &str = "/src/kpreserve";
+pub(crate) const TREE: &str = "/src/kpreserve";
 
 /// Modules that use kpreserve.ko, each with a Kbuild of its own; they are built after it. Absent ones are left out.
 const CONSUMERS: &[&str] = &["samples/kv", "selftests/kmod"];
@@ -102,13 +102,31 @@ impl Modules {
         let _ = fs::remove_file(&log);
         let mut warned = false;
         for folder in &folders {
-            warned |= make(&mut stage, &jail, &log, folder, purpose, checkout.folder())?;
+            let mut arguments = vec![format!("M={TREE}{folder}"), format!("KPRESERVE={TREE}")];
+            if purpose == Purpose::Clippy {
+                // Without W=e: a crate with a warning still builds, and those above it are checked in the same run.
+                arguments.push("CLIPPY=1".into());
+            }
+            let place = Place {
+                inside: TREE,
+                outside: checkout.folder(),
+                what: match folder.trim_start_matches('/') {
+                    "" => "kpreserve.ko",
+                    folder => folder,
+                },
+            };
+            warned |= make(&mut stage, &jail, &log, &arguments, &place)?;
         }
         if warned && purpose == Purpose::Clippy {
             bail!("clippy has warnings (all of them: {})", log.display());
         }
         stage.done("");
         Ok(Self { tree })
+    }
+
+    /// The folder that they were built in.
+    pub(crate) fn tree(&self) -> &Path {
+        &self.tree
     }
 
     /// The module file of that name.
@@ -131,27 +149,27 @@ impl Modules {
     }
 }
 
-/// Runs make in one folder of the tree and shows what the compilers had to say. Returns whether they warned.
-fn make(
+/// A copy that modules are built in.
+pub(crate) struct Place<'a> {
+    /// Where it lies in the build root.
+    pub(crate) inside: &'a str,
+    /// The folder that people edit.
+    pub(crate) outside: &'a Path,
+    /// What is built, for people.
+    pub(crate) what: &'a str,
+}
+
+/// Runs make for modules and shows what the compilers had to say. Returns whether they warned.
+pub(crate) fn make(
     stage: &mut Stage,
     jail: &Jail,
     log: &Path,
-    folder: &str,
-    purpose: Purpose,
-    checkout: &Path,
+    variables: &[String],
+    place: &Place<'_>,
 ) -> Result<bool> {
     let jobs = thread::available_parallelism().map_or(1, usize::from);
-    let mut arguments = vec![
-        format!("-j{jobs}"),
-        "-C".into(),
-        kernel::OUT.into(),
-        format!("M={TREE}{folder}"),
-        format!("KPRESERVE={TREE}"),
-    ];
-    if purpose == Purpose::Clippy {
-        // Without W=e: a crate with a warning still builds, and those above it are checked in the same run.
-        arguments.push("CLIPPY=1".into());
-    }
+    let mut arguments = vec![format!("-j{jobs}"), "-C".into(), kernel::OUT.into()];
+    arguments.extend_from_slice(variables);
     arguments.push("modules".into());
     let mut file = run::open_log(log)?;
     let mut warned = false;
@@ -161,7 +179,7 @@ fn make(
             return Ok(());
         };
         // Errors name files of the copy; people edit the checkout.
-        let line = line.replace(&format!("{TREE}/"), "");
+        let line = line.replace(&format!("{}/", place.inside), "");
         writeln!(file, "{line}")?;
         warned |= line.starts_with("warning: ");
         if is_chatter(&line) {
@@ -174,12 +192,8 @@ fn make(
     if !succeeded {
         bail!(
             "building {} failed (paths above are relative to {}; all of the output: {})",
-            if folder.is_empty() {
-                "kpreserve.ko"
-            } else {
-                folder.trim_start_matches('/')
-            },
-            checkout.display(),
+            place.what,
+            place.outside.display(),
             log.display()
         );
     }

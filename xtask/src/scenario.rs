@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What runs in the test machine: `selftests/scenarios/<name>.toml`.
+//! What runs in the test machine: `selftests/scenarios/<name>.toml`, or a file of that kind anywhere.
 
 use crate::{kernel::Variant, outcome::Kind};
 use anyhow::{bail, Context, Result};
@@ -18,6 +18,9 @@ pub(crate) struct Scenario {
     /// The file's stem.
     #[serde(skip)]
     pub(crate) name: String,
+    /// The folder that the file is in.
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
     /// One line for people.
     pub(crate) summary: String,
     #[serde(default)]
@@ -43,6 +46,10 @@ pub(crate) struct Scenario {
     /// Kernel messages that would count as trouble, but belong to the test: parts of lines.
     #[serde(default)]
     pub(crate) allow: Vec<String>,
+    /// Folders outside of this tree, seen from the file, each with the Kbuild of a consumer: their modules can be loaded, too, and
+    /// come before ours of the same name.
+    #[serde(default)]
+    pub(crate) consumers: Vec<PathBuf>,
     /// Tests that may be skipped: parts of their names.
     #[serde(default)]
     pub(crate) skips: Vec<String>,
@@ -74,7 +81,8 @@ pub(crate) struct Generation {
     /// Prepared data in its initramfs, under /data: `packages`, `digests.bin`.
     #[serde(default)]
     pub(crate) data: Vec<String>,
-    /// Programs of the kernel's own selftests in its initramfs, under /programs; `run` runs them.
+    /// Programs in its initramfs, under /programs; `run` runs them. A name is one of the kernel's own selftests, a path with a slash,
+    /// seen from the file, anybody's: it must need no libraries.
     #[serde(default)]
     pub(crate) programs: Vec<String>,
     /// Files of the checkout in its initramfs: path inside = path in the checkout.
@@ -118,20 +126,28 @@ fn plain() -> Vec<Variant> {
 }
 
 impl Scenario {
-    /// Reads one scenario of a checkout.
+    /// Reads one scenario: by its name, if it is the checkout's, or by its path, which ends in `.toml`.
     pub(crate) fn read(checkout: &Path, name: &str) -> Result<Self> {
-        let path = folder(checkout).join(format!("{name}.toml"));
+        let (path, name) = match name.strip_suffix(".toml") {
+            None => (folder(checkout).join(format!("{name}.toml")), name),
+            Some(stem) => {
+                let name = stem.rsplit('/').next().unwrap_or(stem);
+                (PathBuf::from(format!("{stem}.toml")), name)
+            }
+        };
         if !path.is_file() {
             let names: Vec<_> = Self::all(checkout)?.into_iter().map(|s| s.name).collect();
             bail!(
-                "there is no scenario {name:?} ({}); there are: {}",
+                "there is no scenario {name:?} ({}); the path of a file that ends in .toml is one, and there are: {}",
                 path.display(),
                 names.join(", ")
             );
         }
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(name, &text).with_context(|| path.display().to_string())
+        let mut scenario = Self::parse(name, &text).with_context(|| path.display().to_string())?;
+        scenario.folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(scenario)
     }
 
     /// Reads a scenario's text.
@@ -232,6 +248,16 @@ mod tests {
             error.contains("generation 1 must end in \"kexec\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_path_is_a_scenario_of_its_own() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let path = checkout.join("selftests/scenarios/consumer.toml");
+        let scenario = Scenario::read(Path::new("nowhere"), path.to_str().unwrap()).unwrap();
+        assert_eq!(scenario.name, "consumer");
+        let consumer = scenario.folder.join(&scenario.consumers[0]);
+        assert!(consumer.join("Kbuild").is_file());
     }
 
     #[test]

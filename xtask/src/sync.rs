@@ -45,14 +45,29 @@ pub(crate) fn tree(checkout: &Path, copy: &Path) -> Result<()> {
     tree_with(checkout, copy, |_, _| {})
 }
 
+/// Makes `copy` hold what a folder of somebody else's holds.
+pub(crate) fn folder(from: &Path, copy: &Path) -> Result<()> {
+    let mut files = files(from, &[".git", "target"])?;
+    files.retain(|file| !is_output(file));
+    lay(from, copy, &files, |_, _| {})
+}
+
 /// The same, with what `edit` does to the content of each file.
 pub(crate) fn tree_with(
     checkout: &Path,
     copy: &Path,
     edit: impl Fn(&Path, &mut Vec<u8>),
 ) -> Result<()> {
-    let files = sources(checkout)?;
-    for file in &files {
+    lay(checkout, copy, &sources(checkout)?, edit)
+}
+
+fn lay(
+    checkout: &Path,
+    copy: &Path,
+    files: &BTreeSet<PathBuf>,
+    edit: impl Fn(&Path, &mut Vec<u8>),
+) -> Result<()> {
+    for file in files {
         let from = checkout.join(file);
         let mut content = match fs::read(&from) {
             Ok(content) => content,
@@ -80,14 +95,14 @@ pub(crate) fn tree_with(
 
 /// All files that Kbuild may read, relative to the checkout.
 pub(crate) fn sources(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut files = files(checkout)?;
+    let mut files = files(checkout, HOST_ONLY)?;
     files.retain(|file| !is_output(file));
     Ok(files)
 }
 
 /// What a build in the checkout itself (`make modules`) left there, relative to it.
 pub(crate) fn outputs(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut files = files(checkout)?;
+    let mut files = files(checkout, HOST_ONLY)?;
     files.retain(|file| is_output(file));
     Ok(files)
 }
@@ -101,19 +116,19 @@ fn is_output(file: &Path) -> bool {
         || name == ".module-common.c"
 }
 
-/// The files in the folders that Kbuild works on.
-fn files(checkout: &Path) -> Result<BTreeSet<PathBuf>> {
+/// The files in the folders that Kbuild works on: not in those that are named.
+fn files(checkout: &Path, skipped: &[&str]) -> Result<BTreeSet<PathBuf>> {
     let relative = |path: &Path| path.strip_prefix(checkout).unwrap_or(path).to_owned();
     let mut files = BTreeSet::new();
     let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {
         let path = relative(entry.path());
         let name = entry.file_name();
         let cargo_only = entry.file_type().is_dir() && CARGO_ONLY.iter().any(|skip| name == *skip);
-        let host_only = HOST_ONLY.iter().any(|skip| path == Path::new(skip));
-        !cargo_only && !host_only
+        let skip = skipped.iter().any(|skip| path == Path::new(skip));
+        !cargo_only && !skip
     });
     for entry in walk {
-        let entry = entry.context("cannot list the checkout")?;
+        let entry = entry.with_context(|| format!("cannot list {}", checkout.display()))?;
         if entry.file_type().is_file() {
             files.insert(relative(entry.path()));
         }
