@@ -33,18 +33,22 @@ fn ioctl(file: &File, number: u64, argument: u64) -> io::Result<i32> {
     }
 }
 
-/// `dev-attach FILE DEVICE [fails=ERRNO]`.
+/// `dev-attach FILE DEVICE [count=N] [fails=ERRNO]`: with a count FILE.0 is DEVICE, FILE.1 the next one.
 pub(crate) fn attach(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (fails, rest) = words::option(arguments, "fails");
+    let (count, rest) = words::option(arguments, "count");
+    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
+    let (fails, rest) = words::option(&rest, "fails");
     let [file, device] = rest[..] else {
-        bail!("dev-attach: FILE DEVICE");
+        bail!("dev-attach: FILE DEVICE [count=N]");
     };
-    let device: u64 = device.parse().context("DEVICE")?;
+    let first: u64 = device.parse().context("DEVICE")?;
     let bus = File::open(PATH).context(PATH)?;
-    if let Some(fd) = errno::expect("dev-attach", ioctl(&bus, ATTACH, device), fails)? {
-        // SAFETY: the kernel has just installed it for us.
-        let attached = unsafe { File::from_raw_fd(fd) };
-        machine.files.insert(file.to_owned(), attached);
+    for (device, file) in (first..).zip(words::several(count, file)?) {
+        if let Some(fd) = errno::expect("dev-attach", ioctl(&bus, ATTACH, device), fails)? {
+            // SAFETY: the kernel has just installed it for us.
+            let attached = unsafe { File::from_raw_fd(fd) };
+            machine.files.insert(file, attached);
+        }
     }
     Ok(())
 }

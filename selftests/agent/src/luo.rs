@@ -107,13 +107,7 @@ fn take_time(machine: &mut Machine, elapsed: Duration) {
 /// TOKEN alone.
 fn several(count: Option<&str>, token: &str, file: &str) -> Result<Vec<(u64, String)>> {
     let token: u64 = token.parse().context("the token is a number")?;
-    let Some(count) = count else {
-        return Ok(vec![(token, file.to_owned())]);
-    };
-    let count: u64 = count.parse().context("count=NUMBER")?;
-    Ok((0..count)
-        .map(|i| (token + i, format!("{file}.{i}")))
-        .collect())
+    Ok((token..).zip(words::several(count, file)?).collect())
 }
 
 /// `luo-preserve SESSION TOKEN FILE [count=N] [fails=ERRNO]`. Makes the session if it is not open. Replies `ns`.

@@ -386,13 +386,16 @@ pub(crate) fn written(machine: &mut Machine, arguments: &[String]) -> Result<()>
     Ok(())
 }
 
-/// `close FILE`.
+/// `close FILE [count=N]`: with a count, those of FILE.0, FILE.1 and so on that are open, which some must be.
 pub(crate) fn close(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let [name] = arguments else {
-        bail!("close: FILE");
+    let (count, rest) = words::option(arguments, "count");
+    let [name] = rest[..] else {
+        bail!("close: FILE [count=N]");
     };
-    match machine.files.remove(name) {
-        Some(_) => Ok(()),
-        None => bail!("no file {name:?} is open"),
+    let mut closed = 0;
+    for file in words::several(count, name)? {
+        closed += usize::from(machine.files.remove(&file).is_some());
     }
+    ensure!(closed > 0, "no file {name:?} is open");
+    Ok(())
 }

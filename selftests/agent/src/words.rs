@@ -2,7 +2,7 @@
 
 //! Splits a step into words, as a shell would.
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 
 /// Words are separated by blanks; single and double quotes hold blanks together; a backslash takes the next character as it is.
 pub(crate) fn split(text: &str) -> Result<Vec<String>> {
@@ -49,9 +49,18 @@ pub(crate) fn option<'a>(arguments: &'a [String], name: &str) -> (Option<&'a str
     (value, rest)
 }
 
+/// The names that a step with `count=N` means: NAME.0, NAME.1 and so on; without it, NAME alone.
+pub(crate) fn several(count: Option<&str>, name: &str) -> Result<Vec<String>> {
+    let Some(count) = count else {
+        return Ok(vec![name.to_owned()]);
+    };
+    let count: u64 = count.parse().context("count=NUMBER")?;
+    Ok((0..count).map(|nth| format!("{name}.{nth}")).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{option, split};
+    use super::{option, several, split};
 
     #[test]
     fn words() {
@@ -62,6 +71,13 @@ mod tests {
         assert!(split("cmd \"open").is_err());
         assert!(split("cmd \\").is_err());
         assert!(split("  ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(several(None, "a").unwrap(), ["a"]);
+        assert_eq!(several(Some("2"), "a").unwrap(), ["a.0", "a.1"]);
+        assert!(several(Some("two"), "a").is_err());
     }
 
     #[test]

@@ -6,16 +6,21 @@ use super::device::{self, Room, Store};
 use crate::{errno, memfd, words, Machine};
 use anyhow::{bail, ensure, Context, Result};
 
-/// `kv-cursor FILE PREFIX [fails=ERRNO]`: before the first of the keys that begin so. `-` is the empty prefix.
+/// `kv-cursor FILE PREFIX [count=N] [fails=ERRNO]`: before the first of the keys that begin so. `-` is the empty prefix.
 pub(crate) fn open(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (fails, rest) = words::option(arguments, "fails");
+    let (count, rest) = words::option(arguments, "count");
+    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
+    let (fails, rest) = words::option(&rest, "fails");
     let [file, prefix] = rest[..] else {
-        bail!("kv-cursor: FILE PREFIX");
+        bail!("kv-cursor: FILE PREFIX [count=N]");
     };
     let prefix = if prefix == "-" { "" } else { prefix };
-    let made = Store::open()?.cursor(prefix.as_bytes());
-    if let Some(cursor) = errno::expect("kv-cursor", made, fails)? {
-        machine.files.insert(file.to_owned(), cursor);
+    let store = Store::open()?;
+    for file in words::several(count, file)? {
+        let made = store.cursor(prefix.as_bytes());
+        if let Some(cursor) = errno::expect("kv-cursor", made, fails)? {
+            machine.files.insert(file, cursor);
+        }
     }
     Ok(())
 }
