@@ -47,7 +47,8 @@ const PREFIX: &[u8] = b".luo/";
 /// to be retrieved, LUO holds the module that it is in, so that it cannot go.
 ///
 /// Dropping this takes no more files. If LUO may have some of them, which is so unless the module is going,
-/// the handler stays for them, and the module for ever; a built-in handler does in any case. Nothing can keep a
+/// the handler stays for them, its cache with it (who registers one of the same name anew, in this kernel, is refused the
+/// cache), and the module for ever; a built-in handler does in any case. Nothing can keep a
 /// module whose init fails: its handlers must not be what user space has opened /dev/liveupdate for.
 pub struct Registration<H: FileHandler> {
     known: ManuallyDrop<Pin<KBox<Known<H>>>>,

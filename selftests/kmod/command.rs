@@ -9,6 +9,8 @@ use kernel::time::{
     Monotonic, //
 };
 
+#[cfg(CONFIG_KPRESERVE_LUO)]
+use crate::luo;
 use crate::reply::Reply;
 use crate::{
     areas,
@@ -104,6 +106,13 @@ const COMMANDS: &[(&str, Command)] = &[
     ("area.extend", areas::extend),
     // area.too-large NAME BYTES: ENOMEM, and nothing has changed
     ("area.too-large", areas::too_large),
+    // luo.register, luo.drop: a file handler; luo.file VALUE (fd=...)
+    #[cfg(CONFIG_KPRESERVE_LUO)]
+    ("luo.register", luo::register),
+    #[cfg(CONFIG_KPRESERVE_LUO)]
+    ("luo.drop", luo::unregister),
+    #[cfg(CONFIG_KPRESERVE_LUO)]
+    ("luo.file", luo::file),
     // named.set NAME VALUE, named.get NAME (value=...), named.discard NAME
     ("named.set", named::set),
     ("named.get", named::get),

@@ -19,6 +19,7 @@
 //! | `named` | `named.*`: objects with a name |
 //! | `opening` | `open`: each way in which opening fails |
 //! | `claims` | `claim`: each way in which claiming fails |
+//! | `luo` | `luo.*`: a file handler that comes and goes (where LUO is) |
 //! | `gate` | `freeze`, `thaw`, `frozen` |
 //! | `atomic` | `alloc-atomic`, `alloc-in`: allocation where one cannot sleep |
 //! | `slots` | `slots.*`: free slots, and which CPU has them |
@@ -58,6 +59,8 @@ mod corrupt;
 mod gate;
 mod image;
 mod interchange;
+#[cfg(CONFIG_KPRESERVE_LUO)]
+mod luo;
 mod maps;
 mod named;
 mod objects;
@@ -86,11 +89,17 @@ module! {
 struct Selftest {
     #[pin]
     _device: MiscDeviceRegistration<Device>,
+    #[cfg(CONFIG_KPRESERVE_LUO)]
+    _handler: luo::Handler,
 }
 
 impl kernel::InPlaceModule for Selftest {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        #[cfg(CONFIG_KPRESERVE_LUO)]
+        let handler = luo::Handler::new();
         try_pin_init!(Self {
+            #[cfg(CONFIG_KPRESERVE_LUO)]
+            _handler: handler,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
                 name: c"kpreserve-selftest",
             }),

@@ -23,6 +23,7 @@ mod module;
 mod mounts;
 mod plan;
 mod power;
+mod probe;
 mod program;
 mod report;
 mod verbs;

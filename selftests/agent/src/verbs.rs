@@ -3,7 +3,7 @@
 //! The words that a step can start with.
 
 use crate::{
-    bench, charge, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power,
+    bench, charge, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power, probe,
     program, Machine,
 };
 use anyhow::{bail, Result};
@@ -54,6 +54,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("dev-check", dev::check),
     // dev-busy FILE 0|1: cannot be stopped
     ("dev-busy", dev::busy),
+    // probe FILE VALUE: a file of the selftest module's (luo.file); probe-check FILE VALUE
+    ("probe", probe::make),
+    ("probe-check", probe::check),
     // memfd-make FILE SIZE SEED [...], memfd-check with the same words, close FILE
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),
