@@ -2,7 +2,7 @@
 
 //! What happens to the memory of files: it is swapped out, and charged to a control group.
 
-use crate::{memfd, Machine};
+use crate::{memfd, words, Machine};
 use anyhow::{bail, ensure, Context, Result};
 use rustix::mount::{mount, MountFlags};
 use std::{ffi::CString, fs, io, os::fd::AsRawFd, os::unix::fs::FileExt, path::Path, ptr};
@@ -90,10 +90,11 @@ pub(crate) fn page_out(machine: &mut Machine, arguments: &[String]) -> Result<()
     Ok(())
 }
 
-/// `cgroup NAME`: goes into a control group of that name, which is made if need be.
+/// `cgroup NAME [max=BYTES]`: goes into a control group of that name, which is made if need be, and has a limit then.
 pub(crate) fn enter_group(_machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let [name] = arguments else {
-        bail!("cgroup: NAME");
+    let (max, rest) = words::option(arguments, "max");
+    let [name] = rest[..] else {
+        bail!("cgroup: NAME [max=BYTES]");
     };
     if !Path::new(GROUPS).is_dir() {
         fs::create_dir(GROUPS)?;
@@ -102,11 +103,14 @@ pub(crate) fn enter_group(_machine: &mut Machine, arguments: &[String]) -> Resul
     }
     let group = format!("{GROUPS}/{name}");
     fs::create_dir_all(&group).context("making the group")?;
+    if let Some(max) = max {
+        fs::write(format!("{group}/memory.max"), max).context("memory.max")?;
+    }
     fs::write(format!("{group}/cgroup.procs"), "1").context("going into the group")?;
     Ok(())
 }
 
-/// `charged NAME`: replies `shmem`, the KiB of memfds that are charged to a control group.
+/// `charged NAME`: replies `shmem`, the KiB of memfds that are charged to a control group, and `all`, of whatever kind.
 pub(crate) fn charged(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let [name] = arguments else {
         bail!("charged: NAME");
@@ -114,9 +118,14 @@ pub(crate) fn charged(machine: &mut Machine, arguments: &[String]) -> Result<()>
     let text = fs::read_to_string(format!("{GROUPS}/{name}/memory.stat"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("shmem "));
     let shmem: u64 = line.context("memory.stat has no shmem")?.trim().parse()?;
+    let all: u64 = fs::read_to_string(format!("{GROUPS}/{name}/memory.current"))?
+        .trim()
+        .parse()?;
     machine.reply.clear();
-    machine
-        .reply
-        .push(("shmem".to_owned(), (shmem / 1024).to_string()));
+    for (key, bytes) in [("shmem", shmem), ("all", all)] {
+        let kib = (bytes / 1024).to_string();
+        machine.report.note(&format!("{key}={kib}"));
+        machine.reply.push((key.to_owned(), kib));
+    }
     Ok(())
 }
