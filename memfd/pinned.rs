@@ -19,7 +19,7 @@ const BLOCK_ORDER_MAX: u32 = 9;
 /// allows; a large folio saves some 600 instructions a page when the file is retrieved.
 const BLOCK_ORDER_MIN: u32 = 5;
 
-/// Folios of one order and one node, side by side in memory and in the file. As in helpers.h.
+/// Folios of one order and one node, side by side in memory and in the file. As in shmem.h.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct PinnedRun {

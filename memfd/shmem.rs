@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The seam to shmem, the page cache and KHO. Kernel only; C header: `helpers.h`.
+//! The seam to shmem, the page cache and KHO. Kernel only; `shmem.h` is what C has for it: `file.c`, `pin.c`, `blocks.c`.
 
 use kernel::error::to_result;
 use kernel::fs::{
@@ -24,7 +24,7 @@ mod bindings {
 
     use crate::pinned::PinnedRun;
 
-    /// As in helpers.h.
+    /// As in shmem.h.
     #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub(super) struct Attributes {

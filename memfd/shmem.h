@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What shmem.rs calls; its extern block must agree with this, line by line. */
-#ifndef KPRESERVE_MEMFD_HELPERS_H
-#define KPRESERVE_MEMFD_HELPERS_H
+#ifndef KPRESERVE_MEMFD_SHMEM_H
+#define KPRESERVE_MEMFD_SHMEM_H
 
 #include <linux/types.h>
 

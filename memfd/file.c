@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A memfd as a file, for shmem.rs: whose it is, what user space sees of it beside
+ * the contents, and one that is made anew.
+ */
+
+#include <linux/cred.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/memfd.h>
+#include <linux/moduleparam.h>
+#include <linux/pagemap.h>
+#include <linux/shmem_fs.h>
+#include <uapi/linux/memfd.h>
+
+/* shmem_inode_acct_blocks() and shmem_recalc_inode(), as mm/memfd_luo.c has them. */
+#include <../mm/internal.h>
+
+#include "shmem.h"
+
+/* Bits of f_flags that fcntl(F_SETFL) can set. */
+#define KPRESERVE_MEMFD_FLAGS	(O_APPEND | O_NONBLOCK | O_NDELAY | O_DIRECT | \
+				 O_NOATIME)
+
+/* The seals that user space can see today; more come with a new format. */
+#define KPRESERVE_MEMFD_SEALS	(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | \
+				 F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | \
+				 F_SEAL_EXEC)
+
+static bool kpreserve_memfd_enabled = true;
+module_param_named(memfd, kpreserve_memfd_enabled, bool, 0644);
+MODULE_PARM_DESC(memfd, "Preserve memfds, before mainline's handler is asked (files that are preserved already stay with who has them)");
+
+bool kpreserve_memfd_is_ours(struct file *file)
+{
+	return READ_ONCE(kpreserve_memfd_enabled) && shmem_file(file) &&
+	       !file_inode(file)->i_nlink;
+}
+
+unsigned long kpreserve_memfd_id(struct file *file)
+{
+	return (unsigned long)file_inode(file);
+}
+
+void kpreserve_memfd_lock(struct file *file)
+{
+	inode_lock(file_inode(file));
+}
+
+void kpreserve_memfd_unlock(struct file *file)
+{
+	inode_unlock(file_inode(file));
+}
+
+void kpreserve_memfd_freeze(struct file *file, bool freeze)
+{
+	shmem_freeze(file_inode(file), freeze);
+}
+
+int kpreserve_memfd_look(struct file *file,
+			 struct kpreserve_memfd_attributes *attributes)
+{
+	struct inode *inode = file_inode(file);
+	struct timespec64 mtime = inode_get_mtime(inode);
+	int seals = memfd_get_seals(file);
+
+	if (seals < 0)
+		return seals;
+	if (seals & ~KPRESERVE_MEMFD_SEALS)
+		return -EOPNOTSUPP;
+	*attributes = (struct kpreserve_memfd_attributes) {
+		.size_bytes = i_size_read(inode),
+		.pos = file->f_pos,
+		.mtime_ns = timespec64_to_ns(&mtime),
+		.seals = seals,
+		.flags = file->f_flags & (KPRESERVE_MEMFD_FLAGS | O_ACCMODE),
+		.uid = from_kuid(&init_user_ns, inode->i_uid),
+		.gid = from_kgid(&init_user_ns, inode->i_gid),
+		.mode = inode->i_mode & 07777,
+	};
+	return 0;
+}
+
+int kpreserve_memfd_deny_writable(struct file *file)
+{
+	return mapping_deny_writable(file->f_mapping);
+}
+
+void kpreserve_memfd_allow_writable(struct file *file)
+{
+	mapping_allow_writable(file->f_mapping);
+}
+
+int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
+			   struct file **filep)
+{
+	struct file *file;
+	struct inode *inode;
+	kuid_t uid;
+	kgid_t gid;
+	int err;
+
+	if (attributes->seals & ~KPRESERVE_MEMFD_SEALS)
+		return -EOPNOTSUPP;
+	uid = make_kuid(&init_user_ns, attributes->uid);
+	gid = make_kgid(&init_user_ns, attributes->gid);
+	if (!uid_valid(uid) || !gid_valid(gid))
+		return -EINVAL;
+	file = memfd_alloc_file("", MFD_ALLOW_SEALING);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	inode = file_inode(file);
+	/* Before the seals: F_SEAL_EXEC means more for what can be executed. */
+	inode->i_mode = (inode->i_mode & ~07777) | (attributes->mode & 07777);
+	inode->i_uid = uid;
+	inode->i_gid = gid;
+	/* Before the contents: it looks at each page. */
+	err = memfd_add_seals(file, attributes->seals);
+	if (err) {
+		fput(file);
+		return err;
+	}
+	i_size_write(inode, attributes->size_bytes);
+	*filep = file;
+	return 0;
+}
+
+/* Accounts for pages that are to come. */
+int kpreserve_memfd_reserve(struct file *file, u64 nr_pages)
+{
+	return shmem_inode_acct_blocks(file_inode(file), nr_pages);
+}
+
+/* Ends that: for pages that have not come nothing stays accounted. */
+void kpreserve_memfd_settle(struct file *file, u64 nr_pages)
+{
+	shmem_recalc_inode(file_inode(file), nr_pages, 0);
+}
+
+/* The last touch: what writing the contents would have changed, and how it was opened. */
+int kpreserve_memfd_finish_open(struct file **filep,
+				const struct kpreserve_memfd_attributes *attributes)
+{
+	u32 access = attributes->flags & O_ACCMODE;
+	struct file *file = *filep;
+
+	inode_set_mtime_to_ts(file_inode(file),
+			      ns_to_timespec64(attributes->mtime_ns));
+	if (access != O_RDWR) {
+		struct file *again;
+
+		again = dentry_open(&file->f_path, access | O_LARGEFILE,
+				    current_cred());
+		if (IS_ERR(again))
+			return PTR_ERR(again);
+		fput(file);
+		file = again;
+		*filep = file;
+	}
+	spin_lock(&file->f_lock);
+	file->f_flags |= attributes->flags & KPRESERVE_MEMFD_FLAGS;
+	spin_unlock(&file->f_lock);
+	vfs_setpos(file, attributes->pos, MAX_LFS_FILESIZE);
+	return 0;
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pinning the contents of a memfd, for shmem.rs. Loops over pages are here; what
+ * happens with the runs is decided in Rust.
+ */
+
+#include <linux/bitops.h>
+#include <linux/fs.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/vmstat.h>
+#include <linux/xarray.h>
+
+#include "shmem.h"
+
+/* shmem.rs knows these. */
+#define KPRESERVE_MEMFD_DONE	0
+#define KPRESERVE_MEMFD_MORE	1
+#define KPRESERVE_MEMFD_SLOW	2
+
+/* Pages that are looked at with interrupts off: some 20 microseconds. */
+#define KPRESERVE_MEMFD_BATCH	1024
+
+/* Folios that are pinned at once on the slow path. */
+#define KPRESERVE_MEMFD_SLOW_BATCH	64
+
+/*
+ * The runs that were found so far, what continues the last one, and what is
+ * known of the last page block.
+ */
+struct kpreserve_memfd_list {
+	struct kpreserve_memfd_run *runs;
+	u32 max_runs;
+	u32 nr_runs;
+	unsigned long next_pfn;
+	u32 next_index;
+	u32 order;
+	unsigned long block;
+	int nid;
+	long nr_pins;
+};
+
+/* No page frame, and no page block. */
+#define KPRESERVE_MEMFD_NOWHERE	ULONG_MAX
+
+static void kpreserve_memfd_list_init(struct kpreserve_memfd_list *list,
+				      struct kpreserve_memfd_run *runs,
+				      u32 max_runs)
+{
+	*list = (struct kpreserve_memfd_list) {
+		.runs = runs,
+		.max_runs = max_runs,
+		.next_pfn = KPRESERVE_MEMFD_NOWHERE,
+		.block = KPRESERVE_MEMFD_NOWHERE,
+		.nid = NUMA_NO_NODE,
+	};
+}
+
+/* As try_grab_folio() counts them, but many at a time. */
+static void kpreserve_memfd_count_pins(struct kpreserve_memfd_list *list)
+{
+	if (list->nr_pins)
+		mod_node_page_state(NODE_DATA(list->nid), NR_FOLL_PIN_ACQUIRED,
+				    list->nr_pins);
+	list->nr_pins = 0;
+}
+
+/* Whether a folio may be pinned for long is the same for a whole page block. */
+static bool kpreserve_memfd_look_at_block(struct kpreserve_memfd_list *list,
+					  struct folio *folio,
+					  unsigned long pfn)
+{
+	unsigned long block = pfn >> pageblock_order;
+
+	if (likely(block == list->block))
+		return true;
+	if (!folio_is_longterm_pinnable(folio))
+		return false;
+	if (folio_nid(folio) != list->nid) {
+		kpreserve_memfd_count_pins(list);
+		list->nid = folio_nid(folio);
+		/* KHO cuts, and restores, blocks of one node. */
+		list->next_pfn = KPRESERVE_MEMFD_NOWHERE;
+	}
+	list->block = block;
+	return true;
+}
+
+/* Returns whether there was room. */
+static __always_inline bool kpreserve_memfd_add(struct kpreserve_memfd_list *list,
+						unsigned long pfn, u32 index,
+						u32 order)
+{
+	u32 nr_pages = 1U << order;
+
+	if (pfn == list->next_pfn && index == list->next_index &&
+	    order == list->order) {
+		list->runs[list->nr_runs - 1].nr_pages += nr_pages;
+	} else {
+		if (list->nr_runs == list->max_runs)
+			return false;
+		list->runs[list->nr_runs++] = (struct kpreserve_memfd_run) {
+			.pfn = pfn,
+			.index = index,
+			.nr_pages = nr_pages,
+			.order = order,
+			.nid = list->nid,
+		};
+		list->order = order;
+	}
+	list->next_pfn = pfn + nr_pages;
+	list->next_index = index + nr_pages;
+	return true;
+}
+
+static void kpreserve_memfd_grab(struct folio *folio)
+{
+	if (folio_has_pincount(folio)) {
+		folio_ref_inc(folio);
+		atomic_inc(&folio->_pincount);
+	} else {
+		folio_ref_add(folio, GUP_PIN_COUNTING_BIAS);
+	}
+}
+
+static void kpreserve_memfd_ungrab(struct folio *folio)
+{
+	if (folio_has_pincount(folio)) {
+		atomic_dec(&folio->_pincount);
+		folio_ref_dec(folio);
+	} else {
+		folio_ref_sub(folio, GUP_PIN_COUNTING_BIAS);
+	}
+}
+
+/* Flags that are looked at together: most folios have two of them. */
+#define KPRESERVE_MEMFD_AS_USUAL	(BIT(PG_uptodate) | BIT(PG_dirty))
+#define KPRESERVE_MEMFD_LOOKED_AT	(KPRESERVE_MEMFD_AS_USUAL | \
+					 BIT(PG_locked) | BIT(PG_head) | \
+					 __PG_HWPOISON)
+
+/*
+ * Looks at a folio that was just pinned, and marks it dirty. Returns DONE, SLOW
+ * if it has to be waited for, or -EHWPOISON.
+ */
+static __always_inline int kpreserve_memfd_look_at_flags(struct folio *folio)
+{
+	unsigned long flags = READ_ONCE(folio->flags.f);
+
+	if (likely((flags & KPRESERVE_MEMFD_LOOKED_AT) == KPRESERVE_MEMFD_AS_USUAL))
+		return KPRESERVE_MEMFD_DONE;
+	if (folio_contain_hwpoisoned_page(folio))
+		return -EHWPOISON;
+	if (folio_test_locked(folio) || !folio_test_uptodate(folio))
+		return KPRESERVE_MEMFD_SLOW;
+	if (!folio_test_dirty(folio))
+		folio_set_dirty(folio);
+	return KPRESERVE_MEMFD_DONE;
+}
+
+/*
+ * Pins the folios from *index on, and marks them dirty: as memfd_luo.c does, and
+ * for its reasons. The lock of the page cache keeps each folio there until it
+ * is pinned. Who writes folios out holds their lock and has looked for pins
+ * after it got it, so a folio that is found unlocked once it is pinned stays;
+ * one that is locked is for the slow path.
+ *
+ * Returns SLOW with *index at the first page that is not there, swapped out,
+ * locked, without contents yet, or in memory where it cannot stay.
+ */
+int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
+			bool skip_holes, struct kpreserve_memfd_run *runs,
+			u32 max_runs, u32 *nr_runs)
+{
+	XA_STATE(xas, &file->f_mapping->i_pages, *index);
+	struct kpreserve_memfd_list list;
+	int ret = KPRESERVE_MEMFD_DONE;
+	u32 left = KPRESERVE_MEMFD_BATCH;
+	u32 next = *index;
+	struct folio *folio;
+
+	kpreserve_memfd_list_init(&list, runs, max_runs);
+	xas_lock_irq(&xas);
+	xas_for_each(&xas, folio, end - 1) {
+		unsigned long pfn;
+		u32 order;
+
+		/* What is swapped out is no hole. */
+		if (xa_is_value(folio)) {
+			if (skip_holes)
+				next = xas.xa_index;
+			ret = KPRESERVE_MEMFD_SLOW;
+			break;
+		}
+		if (folio->index > next && !skip_holes) {
+			ret = KPRESERVE_MEMFD_SLOW;
+			break;
+		}
+		next = folio->index;
+		if (!left--) {
+			ret = KPRESERVE_MEMFD_MORE;
+			break;
+		}
+		pfn = folio_pfn(folio);
+		if (!kpreserve_memfd_look_at_block(&list, folio, pfn)) {
+			ret = KPRESERVE_MEMFD_SLOW;
+			break;
+		}
+		kpreserve_memfd_grab(folio);
+		/* The flags after the pin: see above. */
+		smp_mb__after_atomic();
+		ret = kpreserve_memfd_look_at_flags(folio);
+		if (unlikely(ret)) {
+			kpreserve_memfd_ungrab(folio);
+			break;
+		}
+		order = folio_order(folio);
+		if (unlikely(!kpreserve_memfd_add(&list, pfn, next, order))) {
+			kpreserve_memfd_ungrab(folio);
+			ret = KPRESERVE_MEMFD_MORE;
+			break;
+		}
+		list.nr_pins++;
+		next += 1U << order;
+		if (order)
+			xas_advance(&xas, next - 1);
+	}
+	xas_unlock_irq(&xas);
+	/* The end is a hole. */
+	if (ret == KPRESERVE_MEMFD_DONE && next < end) {
+		if (skip_holes)
+			next = end;
+		else
+			ret = KPRESERVE_MEMFD_SLOW;
+	}
+	kpreserve_memfd_count_pins(&list);
+	*index = next;
+	*nr_runs = list.nr_runs;
+	return ret;
+}
+
+/*
+ * The same for some folios from *index on, as mainline does it: what is not
+ * there is allocated or read in, what cannot stay is moved.
+ */
+int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
+			     struct kpreserve_memfd_run *runs, u32 max_runs,
+			     u32 *nr_runs)
+{
+	struct folio *folios[KPRESERVE_MEMFD_SLOW_BATCH];
+	struct kpreserve_memfd_list list;
+	loff_t start = (loff_t)*index << PAGE_SHIFT;
+	long i, nr_pinned;
+	pgoff_t offset;
+	loff_t last;
+	int err = 0;
+
+	kpreserve_memfd_list_init(&list, runs, max_runs);
+	end = min_t(u64, end, (u64)*index + KPRESERVE_MEMFD_SLOW_BATCH);
+	last = min((loff_t)end << PAGE_SHIFT, i_size_read(file_inode(file))) - 1;
+	nr_pinned = memfd_pin_folios(file, start, last, folios,
+				     ARRAY_SIZE(folios), &offset);
+	if (nr_pinned < 0)
+		return nr_pinned;
+	for (i = 0; i < nr_pinned; i++) {
+		struct folio *folio = folios[i];
+		unsigned long pfn = folio_pfn(folio);
+
+		folio_lock(folio);
+		/* Written out, or poisoned, before it was pinned. */
+		if (folio->mapping != file->f_mapping ||
+		    folio_contain_hwpoisoned_page(folio)) {
+			err = folio_contain_hwpoisoned_page(folio) ? -EHWPOISON : -EAGAIN;
+			folio_unlock(folio);
+			break;
+		}
+		/* Fallocated, and never used. */
+		if (!folio_test_uptodate(folio)) {
+			folio_zero_range(folio, 0, folio_size(folio));
+			flush_dcache_folio(folio);
+			folio_mark_uptodate(folio);
+		}
+		folio_mark_dirty(folio);
+		folio_unlock(folio);
+		if (!kpreserve_memfd_look_at_block(&list, folio, pfn)) {
+			err = -EAGAIN;
+			break;
+		}
+		if (!kpreserve_memfd_add(&list, pfn, folio->index,
+					 folio_order(folio)))
+			break;
+		*index = folio_next_index(folio);
+	}
+	if (i < nr_pinned)
+		unpin_folios(folios + i, nr_pinned - i);
+	*nr_runs = list.nr_runs;
+	/* What was moved, or written out, meanwhile may be there the next time. */
+	return list.nr_runs ? 0 : err ?: -EAGAIN;
+}
+
+void kpreserve_memfd_unpin(u64 pfn, u32 nr_pages)
+{
+	u64 end = pfn + nr_pages;
+
+	/* These are the folios that were pinned, whatever they come back as. */
+	while (pfn < end) {
+		struct folio *folio = pfn_folio(pfn);
+
+		pfn += folio_nr_pages(folio);
+		unpin_folio(folio);
+	}
+}
