@@ -100,6 +100,7 @@ extern "C" {
     pub(super) fn kpreserve_luo_free_flb(flb: *mut Flb);
     pub(super) fn kpreserve_luo_is_unused(owner: *mut c_void, nr_holds: c_uint) -> bool;
     pub(super) fn kpreserve_luo_is_coming(owner: *mut c_void) -> bool;
+    pub(super) fn kpreserve_luo_set_gone(handler: *mut FileHandler);
     pub(super) fn kpreserve_luo_pin(owner: *mut c_void);
     pub(super) fn anon_inode_getfile(
         name: *const c_char,

@@ -6,6 +6,7 @@
  */
 
 #include <linux/container_of.h>
+#include <linux/errno.h>
 #include <linux/liveupdate.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -68,6 +69,50 @@ bool kpreserve_luo_is_coming(struct module *owner)
 #else
 	return false;
 #endif
+}
+
+/*
+ * What LUO finds of a module that has gone, as one may whose init fails: its
+ * files cannot be retrieved, and those that are to be preserved stop an update.
+ */
+static bool gone_can_preserve(struct liveupdate_file_handler *handler, struct file *file)
+{
+	return false;
+}
+
+static int gone_retrieve(struct liveupdate_file_op_args *args)
+{
+	return -ENODEV;
+}
+
+static int gone_freeze(struct liveupdate_file_op_args *args)
+{
+	return -EBUSY;
+}
+
+static bool gone_can_finish(struct liveupdate_file_op_args *args)
+{
+	return true;
+}
+
+static void gone_nothing(struct liveupdate_file_op_args *args)
+{
+}
+
+static const struct liveupdate_file_ops gone_ops = {
+	.can_preserve	= gone_can_preserve,
+	.preserve	= gone_retrieve,
+	.unpreserve	= gone_nothing,
+	.freeze		= gone_freeze,
+	.unfreeze	= gone_nothing,
+	.retrieve	= gone_retrieve,
+	.can_finish	= gone_can_finish,
+	.finish		= gone_nothing,
+};
+
+void kpreserve_luo_set_gone(struct liveupdate_file_handler *handler)
+{
+	WRITE_ONCE(handler->ops, &gone_ops);
 }
 
 /* It stays for ever. */

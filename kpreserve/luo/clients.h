@@ -5,6 +5,7 @@
 
 #include <linux/types.h>
 
+struct liveupdate_file_handler;
 struct liveupdate_flb;
 struct liveupdate_flb_ops;
 struct module;
@@ -15,6 +16,7 @@ void *kpreserve_luo_known_of_flb(struct liveupdate_flb *flb);
 void kpreserve_luo_free_flb(struct liveupdate_flb *flb);
 bool kpreserve_luo_is_unused(struct module *owner, unsigned int nr_holds);
 bool kpreserve_luo_is_coming(struct module *owner);
+void kpreserve_luo_set_gone(struct liveupdate_file_handler *handler);
 void kpreserve_luo_pin(struct module *owner);
 
 #endif

@@ -72,7 +72,7 @@ pub trait FileHandler: Send + Sync + 'static {
     /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own freeze failed.
     fn unfreeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) {}
 
-    /// Makes a file of the state that the previous kernel left. Called at most once, when user space asks
+    /// Makes a file, which nobody has yet, of the state that the previous kernel left. Called at most once, when user space asks
     /// for the file.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ pub trait FileHandler: Send + Sync + 'static {
         drop(state);
     }
 
-    /// What is the same for two files that must not both be preserved.
+    /// What is the same for two files that must not both be preserved, and for no others: LUO keeps files under it.
     fn id(file: &LocalFile) -> usize {
         file.as_ptr() as usize
     }

@@ -14,6 +14,10 @@ use core::pin::Pin;
 use kernel::module::this_module;
 use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 use kernel::sync::{
     Arc,
     Mutex, //
@@ -101,6 +105,8 @@ struct Known<F: FlbHandler> {
     cache: Result<Cache<F::State>>,
     #[pin]
     outgoing: Mutex<Option<Preserved<F::State>>>,
+    /// Registrations that depend on it.
+    nr_users: Atomic<u32>,
     /// An error: what LUO carried is no state. LUO is not told, for it would warn at each look.
     #[pin]
     incoming: Mutex<Option<Result<Preserved<F::State>>>>,
@@ -152,6 +158,7 @@ impl<F: FlbHandler> Flb<F> {
                     owner: owner.cast(),
                 },
                 handler,
+                nr_users: Atomic::new(0),
                 cache: open_cache::<F::State>(F::COMPATIBLE),
                 outgoing <- new_mutex!(None),
                 incoming <- new_mutex!(None),
@@ -211,7 +218,37 @@ pub trait Dependency: Send + Sync + sealed::Raw {
 
 impl<F: FlbHandler> Dependency for Flb<F> {
     fn reference(&self) -> Result<KBox<dyn Dependency>> {
-        Ok(KBox::new(self.clone(), GFP_KERNEL)?)
+        self.known.nr_users.fetch_add(1, Relaxed);
+        Ok(KBox::new(Use(self.clone()), GFP_KERNEL)?)
+    }
+}
+
+/// An [`Flb`] that a registration depends on.
+struct Use<F: FlbHandler>(Flb<F>);
+
+impl<F: FlbHandler> Drop for Use<F> {
+    fn drop(&mut self) {
+        self.0.known.nr_users.fetch_sub(1, Relaxed);
+    }
+}
+
+impl<F: FlbHandler> Dependency for Use<F> {
+    fn reference(&self) -> Result<KBox<dyn Dependency>> {
+        self.0.reference()
+    }
+}
+
+impl<F: FlbHandler> sealed::Raw for Use<F> {
+    fn raw(&self) -> *mut c_void {
+        self.0.raw()
+    }
+
+    fn nr_holds(&self, owner: *mut c_void) -> c_uint {
+        self.0.nr_holds(owner)
+    }
+
+    fn retire(&self) {
+        self.0.retire();
     }
 }
 
@@ -221,7 +258,10 @@ impl<F: FlbHandler> sealed::Raw for Flb<F> {
     }
 
     fn nr_holds(&self, owner: *mut c_void) -> c_uint {
-        if this_module::<F::OwnerModule>().as_ptr().cast() != owner {
+        // While others depend on it, too, their files come and go.
+        if self.known.nr_users.load(Relaxed) > 1
+            || this_module::<F::OwnerModule>().as_ptr().cast() != owner
+        {
             return 0;
         }
         let is_outgoing = self.known.outgoing.lock().is_some();
@@ -243,7 +283,8 @@ pub(super) mod sealed {
         /// Returns what LUO knows: a `struct liveupdate_flb`.
         fn raw(&self) -> *mut c_void;
 
-        /// Returns how often LUO holds this module, `owner`, for the state.
+        /// Returns how often LUO holds this module, `owner`, for the state, at least; for as long as the caller alone depends on
+        /// it, and no file of its can, how often.
         fn nr_holds(&self, owner: *mut c_void) -> c_uint;
 
         /// The module that it is in does not come up: nobody is called any more when the kernel goes.

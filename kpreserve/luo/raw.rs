@@ -51,9 +51,9 @@ pub(super) unsafe fn depend(raw: *mut bindings::FileHandler, flb: *mut bindings:
     Ok(())
 }
 
-/// What has become of a handler.
+/// What has become of a handler that LUO does not find any more.
 pub(super) enum Unregistered {
-    /// Nobody has it any more.
+    /// Nobody has it.
     Gone,
     /// LUO may have files of it. The notifier stays, and the module for ever.
     Stays,
@@ -61,24 +61,41 @@ pub(super) enum Unregistered {
     Leaked,
 }
 
-/// Undoes [`register`].
+/// Has LUO forget a handler, and what its files depend on: none can become its any more.
 ///
 /// # Safety
 ///
-/// Both were registered; `owner` is the module that the handler names, null if it is built in. LUO holds it
-/// `nr_holds` times for states that files share, of which it tells nobody once the handler is gone.
+/// It was registered.
 #[inline(never)]
-pub(super) unsafe fn unregister(
+pub(super) unsafe fn unregister(raw: *mut bindings::FileHandler) {
+    // SAFETY: says the caller.
+    unsafe { bindings::liveupdate_unregister_file_handler(raw) };
+}
+
+/// Returns whether LUO has no file of a module's whose handler was unregistered: it holds the module for each, and `nr_holds`
+/// times for states that files share.
+///
+/// # Safety
+///
+/// `owner` is a module, whose code runs, or null if that is built in.
+#[inline(never)]
+pub(super) unsafe fn is_unused(owner: *mut c_void, nr_holds: c_uint) -> bool {
+    // SAFETY: says the caller.
+    unsafe { bindings::kpreserve_luo_is_unused(owner, nr_holds) }
+}
+
+/// Undoes the rest of [`register`], as far as that can be, if the handler is unused or not.
+///
+/// # Safety
+///
+/// Both were registered, and [`unregister`] has been called; `owner` is the module that the handler names, null if it is built in.
+#[inline(never)]
+pub(super) unsafe fn settle(
     raw: *mut bindings::FileHandler,
     notifier: *mut bindings::NotifierBlock,
     owner: *mut c_void,
-    nr_holds: c_uint,
+    is_unused: bool,
 ) -> Unregistered {
-    // SAFETY: says the caller.
-    unsafe { bindings::liveupdate_unregister_file_handler(raw) };
-    // From here on no file can become the handler's. Each that is holds the module.
-    // SAFETY: says the caller.
-    let is_unused = unsafe { bindings::kpreserve_luo_is_unused(owner, nr_holds) };
     // SAFETY: says the caller.
     let is_coming = unsafe { bindings::kpreserve_luo_is_coming(owner) };
     if !is_unused && !is_coming {
@@ -92,10 +109,12 @@ pub(super) unsafe fn unregister(
     // SAFETY: says the caller.
     unsafe { unregister_notifier(notifier) };
     if is_unused {
-        Unregistered::Gone
-    } else {
-        Unregistered::Leaked
+        return Unregistered::Gone;
     }
+    pr_warn!("a module does not come up that files need: they cannot be retrieved\n");
+    // SAFETY: LUO has no other way to its callbacks.
+    unsafe { bindings::kpreserve_luo_set_gone(raw) };
+    Unregistered::Leaked
 }
 
 /// Takes a notifier back; what is not in the chain is refused, no more.

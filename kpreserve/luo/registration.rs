@@ -49,7 +49,7 @@ const PREFIX: &[u8] = b".luo/";
 /// Dropping this takes no more files. If LUO may have some of them, which is so unless the module is going,
 /// the handler stays for them, its cache with it (who registers one of the same name anew, in this kernel, is refused the
 /// cache), and the module for ever; a built-in handler does in any case. Nothing can keep a
-/// module whose init fails: its handlers must not be what user space has opened /dev/liveupdate for.
+/// module whose init fails: files of it that LUO has by then cannot be retrieved (ENODEV) or preserved any more.
 pub struct Registration<H: FileHandler> {
     known: ManuallyDrop<Pin<KBox<Known<H>>>>,
     shared: ManuallyDrop<KVec<KBox<dyn Dependency>>>,
@@ -178,9 +178,15 @@ impl<H: FileHandler> Drop for Registration<H> {
         self.known.ready.store(false, Release);
         let (raw, notifier) = self.known.places();
         let owner = this_module::<H::OwnerModule>().as_ptr().cast();
-        let nr_holds = self.shared.iter().map(|state| state.nr_holds(owner)).sum();
-        // SAFETY: registered by `new`; the module is that of the handler.
-        match unsafe { raw::unregister(raw, notifier, owner, nr_holds) } {
+        // SAFETY: registered by `new`.
+        unsafe { raw::unregister(raw) };
+        // Only now can the files of this handler not change how often that is.
+        let count = || -> c_uint { self.shared.iter().map(|state| state.nr_holds(owner)).sum() };
+        let nr_holds = count();
+        // SAFETY: the module is that of the handler.
+        let is_unused = unsafe { raw::is_unused(owner, nr_holds) } && count() == nr_holds;
+        // SAFETY: registered by `new`, unregistered above.
+        match unsafe { raw::settle(raw, notifier, owner, is_unused) } {
             Unregistered::Gone => {}
             // LUO has the address of it: it is not dropped.
             Unregistered::Stays => return,
