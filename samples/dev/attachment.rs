@@ -153,6 +153,11 @@ impl FlbHandler for AttachedTable {
     fn preserve(&self, cache: &Cache<AttachedSer>) -> Result<Preserved<AttachedSer>> {
         cache.alloc(AttachedSer { devices: 0 }, GFP_KERNEL)
     }
+
+    fn finish(&self, state: Preserved<AttachedSer>) {
+        drop(state);
+        bus::stop_waiting();
+    }
 }
 
 /// Makes attachments known to LUO; returns the devices that the previous kernel's are.
@@ -169,7 +174,14 @@ pub fn register() -> Result<(Registration<Attachments>, u64)> {
     let kept = match attached.with_incoming(|table| table.devices) {
         Ok(kept) => kept,
         Err(error) if error == ENOENT || error == ENODATA => 0,
-        Err(error) => return Err(error),
+        Err(error) => {
+            // To fail would take all sessions from user space, not ours alone: LUO wants a handler for each file.
+            pr_err!(
+                "which devices go on is not to be known ({:?}): none is reset\n",
+                error
+            );
+            u64::MAX
+        }
     };
     Ok((registration, kept))
 }

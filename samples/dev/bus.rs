@@ -81,6 +81,17 @@ impl Drop for Probed {
     }
 }
 
+/// Resets those that still wait for LUO: it has no more.
+pub fn stop_waiting() {
+    let mut bus = BUS.lock();
+    for (number, device) in bus.devices.iter().enumerate() {
+        if bus.waiting >> number & 1 != 0 {
+            reset(device);
+        }
+    }
+    bus.waiting = 0;
+}
+
 fn reset(device: &DeviceSer) {
     for register in &device.registers {
         register.store(0);

@@ -111,6 +111,15 @@ impl FileHandler for Probes {
 
 /// `luo.register`: EBUSY if it is.
 pub(crate) fn register(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
+    start()
+}
+
+/// Registers the handler.
+///
+/// # Errors
+///
+/// EBUSY if it is; those of [`Registration::new`].
+pub(crate) fn start() -> Result {
     let mut handler = HANDLER.lock();
     if handler.is_some() {
         return Err(EBUSY);

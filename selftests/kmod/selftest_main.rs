@@ -83,6 +83,12 @@ module! {
     authors: ["The kpreserve developers"],
     description: "Exercises kpreserve in a test machine; damages memory when told to",
     license: "GPL",
+    params: {
+        fail: u8 {
+            default: 0,
+            description: "Do not come up (1), and register a handler with LUO before, where that is",
+        },
+    },
 }
 
 #[pin_data]
@@ -98,6 +104,7 @@ impl kernel::InPlaceModule for Selftest {
         #[cfg(CONFIG_KPRESERVE_LUO)]
         let handler = luo::Handler::new();
         try_pin_init!(Self {
+            _: { come_up()? },
             #[cfg(CONFIG_KPRESERVE_LUO)]
             _handler: handler,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
@@ -105,6 +112,16 @@ impl kernel::InPlaceModule for Selftest {
             }),
         })
     }
+}
+
+/// EINVAL if that is asked for.
+fn come_up() -> Result {
+    if module_parameters::fail.value() == 0 {
+        return Ok(());
+    }
+    #[cfg(CONFIG_KPRESERVE_LUO)]
+    luo::start()?;
+    Err(EINVAL)
 }
 
 /// The open device: the reply to the last command.
