@@ -97,7 +97,7 @@ impl RawCache {
             cache: self,
             place: 0,
             index: 0,
-            word: 0,
+            slot: 0,
         }
     }
 
@@ -199,7 +199,7 @@ pub struct Unclaimed {
     cache: &'static RawCache,
     place: u32,
     index: u32,
-    word: u32,
+    slot: u32,
 }
 
 impl Unclaimed {
@@ -208,18 +208,24 @@ impl Unclaimed {
         if self.cache.touch(slab) != Ok(Touched::Known) {
             return None;
         }
-        while self.word < slab.geometry().nr_words() {
+        loop {
+            // What is put back while this goes on is not met again.
+            let (word, behind) = (self.slot / 64, u64::MAX << (self.slot % 64));
+            if word >= slab.geometry().nr_words() {
+                return None;
+            }
             let incoming = slab.incoming();
             let unclaimed = slab.unclaimed();
-            let mut left = match (incoming.get(self.word), unclaimed.get(self.word)) {
+            let mut left = match (incoming.get(word), unclaimed.get(word)) {
                 (Some(incoming), Some(unclaimed)) => {
-                    incoming.load_acquire() & unclaimed.load_acquire()
+                    incoming.load_acquire() & unclaimed.load_acquire() & behind
                 }
                 _ => 0,
             };
             while left != 0 {
-                let slot = self.word * 64 + left.trailing_zeros();
+                let slot = word * 64 + left.trailing_zeros();
                 left &= left - 1;
+                self.slot = slot + 1;
                 if !words::clear(&unclaimed, slot) {
                     continue;
                 }
@@ -233,9 +239,8 @@ impl Unclaimed {
                 }
                 words::set(&unclaimed, slot);
             }
-            self.word += 1;
+            self.slot = (word + 1) * 64;
         }
-        None
     }
 }
 
@@ -256,14 +261,14 @@ impl Iterator for Unclaimed {
                         if let Some(slot) = self.next_in(&slab) {
                             return Some(slot);
                         }
-                        self.word = 0;
+                        self.slot = 0;
                         self.index += 1;
                     }
                 }
                 Ok(None) => {}
             }
             self.index = 0;
-            self.word = 0;
+            self.slot = 0;
             self.place += 1;
         }
         None

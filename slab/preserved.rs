@@ -166,6 +166,12 @@ impl<T: Preservable> Preserved<T> {
         Handle::from_raw(self.into_slot().park())
     }
 
+    /// Gives up the ownership as [`park`](Self::park) does, but of an object that is taken for one that nobody has
+    /// claimed: [`Cache::unclaimed`](crate::Cache::unclaimed) and [`Cache::finish`](crate::Cache::finish) find it again. For tasks.
+    pub fn unclaim(self) {
+        self.into_slot().put_down(true);
+    }
+
     #[inline(always)]
     pub(crate) fn slot(&self) -> &Slot {
         &self.slot

@@ -352,6 +352,9 @@ impl<T: Preservable> World<T> {
             }
             return;
         }
+        // What is put back is there once more; going through it ends.
+        let put_back = self.cache().unclaimed().map(Preserved::unclaim).count();
+        assert_eq!(put_back, expected.len());
         for object in self.cache().unclaimed() {
             let handle = object.handle().into_raw();
             let id = expected

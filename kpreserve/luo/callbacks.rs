@@ -171,8 +171,8 @@ unsafe extern "C" fn retrieve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
             0
         }
         Err(NotRetrieved { error, state }) => {
-            // `finish` claims it again.
-            state.map(Preserved::park);
+            // `finish` claims it again, or `on_reboot` finds it.
+            state.map(Preserved::unclaim);
             error.to_errno()
         }
     }
