@@ -92,6 +92,15 @@ void kpreserve_memfd_allow_writable(struct file *file)
 	mapping_allow_writable(file->f_mapping);
 }
 
+/*
+ * Whether nobody can put a page into a hole who is kept from writing. iommufd
+ * looks at no seals: it fills holes of what it is to map, and a device writes.
+ */
+bool kpreserve_memfd_can_keep_holes(void)
+{
+	return !IS_ENABLED(CONFIG_IOMMUFD);
+}
+
 int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
 			   struct file **filep)
 {
@@ -147,7 +156,8 @@ int kpreserve_memfd_finish_open(struct file **filep,
 
 	inode_set_mtime_to_ts(file_inode(file),
 			      ns_to_timespec64(attributes->mtime_ns));
-	if (access != O_RDWR) {
+	/* Only a file that was opened can do O_DIRECT. */
+	if (access != O_RDWR || attributes->flags & O_DIRECT) {
 		struct file *again;
 
 		again = dentry_open(&file->f_path, access | O_LARGEFILE,
@@ -160,6 +170,8 @@ int kpreserve_memfd_finish_open(struct file **filep,
 	}
 	spin_lock(&file->f_lock);
 	file->f_flags |= attributes->flags & KPRESERVE_MEMFD_FLAGS;
+	/* What reading and writing look at. */
+	file->f_iocb_flags = iocb_flags(file);
 	spin_unlock(&file->f_lock);
 	vfs_setpos(file, attributes->pos, MAX_LFS_FILESIZE);
 	return 0;

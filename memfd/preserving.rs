@@ -28,6 +28,9 @@ const F_SEAL_FUTURE_WRITE: u32 = 0x0010;
 /// Runs that are pinned at once: on the stack.
 const NR_AT_ONCE: usize = 16;
 
+/// Pages of a file: the end of a folio that goes beyond them must be a number, too.
+const NR_PAGES_MAX: u32 = u32::MAX - 1023;
+
 /// How often one page may be busy before the caller is told.
 const NR_TRIES: u32 = 100;
 
@@ -35,7 +38,7 @@ const NR_TRIES: u32 = 100;
 ///
 /// # Errors
 ///
-/// EOPNOTSUPP for unknown seals, EFBIG for more than 2^32 - 1 pages, ENOMEM, EAGAIN if a page stays
+/// EOPNOTSUPP for unknown seals, EFBIG for more than 2^32 - 1024 pages, ENOMEM, EAGAIN if a page stays
 /// busy, EHWPOISON; the file is as it was.
 pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let locked = Locked::new(file);
@@ -48,7 +51,10 @@ fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<Prese
     let nr_pages = found
         .size_bytes
         .div_ceil(kpreserve::kho::phys::PAGE_SIZE_BYTES as u64);
-    let nr_pages = u32::try_from(nr_pages).map_err(|_| EFBIG)?;
+    let nr_pages = match u32::try_from(nr_pages) {
+        Ok(nr_pages) if nr_pages <= NR_PAGES_MAX => nr_pages,
+        _ => return Err(EFBIG),
+    };
     let mut object = cache.alloc(found, GFP_KERNEL)?;
     let skip_holes = keep_holes(locked, &mut object);
     let mut preserving = Preserving::new();
@@ -74,6 +80,9 @@ fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<Prese
 /// F_SEAL_FUTURE_WRITE there may be older mappings; if there is none, one that began to be made before
 /// the seal is kept out the same way.
 fn keep_holes(locked: &Locked<'_>, object: &mut MemfdSer) -> bool {
+    if !shmem::can_keep_holes() {
+        return false;
+    }
     if object.seals & F_SEAL_WRITE != 0 {
         return true;
     }

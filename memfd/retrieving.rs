@@ -39,17 +39,29 @@ pub(crate) fn retrieve(object: Preserved<MemfdSer>) -> Result<ARef<File>, NotRet
 
 /// Frees a memfd that was never retrieved.
 pub(crate) fn discard(object: Preserved<MemfdSer>) {
-    // A refusal has been logged.
-    if let Ok((list, _)) = open(&object) {
-        list.iter().for_each(shmem::discard);
-        give_back(list);
+    match open(&object) {
+        Ok((list, _)) => {
+            list.iter().for_each(shmem::discard);
+            give_back(list);
+        }
+        Err(error) if error == ENOMEM => {
+            pr_err!("memfd: no memory to free a file that nobody asked for: its pages are locked until the next boot\n");
+            // Given back when this kernel goes, with its area.
+            object.unclaim();
+        }
+        // A refusal has been logged.
+        Err(_) => {}
     }
 }
 
 /// Gives an object back that an earlier kernel preserved and nobody has asked for. Its pages went with that kernel.
 pub(crate) fn forget(object: Preserved<MemfdSer>) {
-    if let Ok(list) = RunList::open(&object) {
-        give_back(list);
+    match RunList::open(&object) {
+        Ok(list) => give_back(list),
+        // The next kernel finds it, and has to do the same.
+        Err(error) if error == ENOMEM => drop(object.park()),
+        // A refusal has been logged.
+        Err(_) => {}
     }
 }
 

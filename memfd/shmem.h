@@ -46,6 +46,7 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 void kpreserve_memfd_unpin(u64 pfn, u32 nr_pages);
 int kpreserve_memfd_preserve(u64 pfn, u32 nr_pages, u32 order);
 void kpreserve_memfd_unpreserve(u64 pfn, u32 nr_pages, u32 order, u32 end);
+bool kpreserve_memfd_can_keep_holes(void);
 int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
 			   struct file **file);
 int kpreserve_memfd_reserve(struct file *file, u64 nr_pages);

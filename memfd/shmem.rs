@@ -70,6 +70,7 @@ mod bindings {
         pub(super) fn kpreserve_memfd_unpin(pfn: u64, nr_pages: u32);
         pub(super) fn kpreserve_memfd_preserve(pfn: u64, nr_pages: u32, order: u32) -> c_int;
         pub(super) fn kpreserve_memfd_unpreserve(pfn: u64, nr_pages: u32, order: u32, end: u32);
+        pub(super) fn kpreserve_memfd_can_keep_holes() -> bool;
         pub(super) fn kpreserve_memfd_create(
             attributes: *const Attributes,
             file: *mut *mut file,
@@ -258,6 +259,12 @@ pub(crate) fn look(file: &LocalFile) -> Result<MemfdSer> {
         runs: kpreserve::ArenaHandle::NULL,
         check: crate::abi::CHECK_OF_NONE,
     })
+}
+
+/// Returns whether nobody can put a page into a hole who is kept from writing, in this kernel.
+pub(crate) fn can_keep_holes() -> bool {
+    // SAFETY: says what was configured.
+    unsafe { bindings::kpreserve_memfd_can_keep_holes() }
 }
 
 /// Lets go of folios that were pinned.

@@ -278,6 +278,51 @@ pub(crate) fn close_faults(machine: &mut Machine, arguments: &[String]) -> Resul
     Ok(())
 }
 
+/// `luo-preserve-apart SESSION FILE COUNT`: preserves FILE.0 in SESSION.0, FILE.1 in SESSION.1 and so on.
+pub(crate) fn preserve_apart(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [session, file, count] = arguments else {
+        bail!("luo-preserve-apart: SESSION FILE COUNT");
+    };
+    let sessions = words::several(Some(count), session)?;
+    for (session, file) in sessions.iter().zip(words::several(Some(count), file)?) {
+        let session = machine.luo.session(session, CREATE_SESSION)?;
+        let mut args = FdArgs {
+            size: size_of::<FdArgs>() as u32,
+            fd: memfd::get(machine, &file)?.as_raw_fd(),
+            token: 1,
+        };
+        ioctl(session, PRESERVE_FD, &mut args).with_context(|| file)?;
+    }
+    Ok(())
+}
+
+/// `luo-finish-faults SESSION COUNT`: finishes SESSION.0 with its first allocation failing, SESSION.1 with its second one and so
+/// on; nothing may come of that. COUNT must be more than there are. Replies `faults`, how many there were.
+pub(crate) fn finish_faults(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [session, count] = arguments else {
+        bail!("luo-finish-faults: SESSION COUNT");
+    };
+    let faults = Faults::new()?;
+    let (mut nth, mut reached_any) = (0, 0);
+    for name in words::several(Some(count), session)? {
+        nth += 1;
+        let session = machine.luo.session(&name, RETRIEVE_SESSION)?;
+        let mut args = FinishArgs {
+            size: size_of::<FinishArgs>() as u32,
+            reserved: 0,
+        };
+        let (reached, result) = faults.nth(nth, || ioctl(session, FINISH, &mut args))?;
+        result.with_context(|| format!("finish: allocation {nth} failed"))?;
+        reached_any += u32::from(reached);
+        machine.luo.sessions.remove(&name);
+    }
+    if reached_any == nth {
+        bail!("{count} sessions are not enough: each lacked an allocation");
+    }
+    reply(machine, &[("faults", reached_any)]);
+    Ok(())
+}
+
 /// `luo-retrieve-faults SESSION TOKEN FILE COUNT`: retrieves FILE.0 with TOKEN, FILE.1 with the next one and so on; the first
 /// allocation fails for the first, the second for the second. COUNT must be more than there are. Replies as
 /// `luo-preserve-faults`, and `tolerated`, how many were retrieved nevertheless.

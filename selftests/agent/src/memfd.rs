@@ -7,7 +7,7 @@ use anyhow::{bail, ensure, Context, Result};
 use std::{
     ffi::CString,
     fs::File,
-    io,
+    io::{self, Seek, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
@@ -383,6 +383,25 @@ pub(crate) fn written(machine: &mut Machine, arguments: &[String]) -> Result<()>
     }
     machine.reply.clear();
     machine.reply.push(("writes".to_owned(), last.to_string()));
+    Ok(())
+}
+
+/// `memfd-appends FILE`: what is written comes to the end, wherever the position is. The file is as it was afterwards.
+pub(crate) fn appends(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name] = arguments else {
+        bail!("memfd-appends: FILE");
+    };
+    let mut file = get(machine, name)?;
+    let (size, position) = (file.metadata()?.len(), file.stream_position()?);
+    file.rewind()?;
+    file.write_all(b"x")?;
+    let found = file.metadata()?.len();
+    ensure!(
+        found == size + 1,
+        "{name}: {size} bytes, and {found} after one more was written"
+    );
+    file.set_len(size)?;
+    file.seek(io::SeekFrom::Start(position))?;
     Ok(())
 }
 

@@ -60,6 +60,7 @@ const VERBS: &[(&str, Verb)] = &[
     // memfd-make FILE SIZE SEED [...], memfd-check with the same words, close FILE
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),
+    ("memfd-appends", memfd::appends),
     ("memfd-fill", memfd::refill),
     ("memfd-write-on", memfd::write_on),
     ("memfd-written", memfd::written),
@@ -82,6 +83,9 @@ const VERBS: &[(&str, Verb)] = &[
     // The same, each allocation failing once: luo-preserve-faults SESSION TOKEN FILE, luo-retrieve-faults ... COUNT
     ("luo-preserve-faults", luo::preserve_faults),
     ("luo-retrieve-faults", luo::retrieve_faults),
+    // luo-preserve-apart SESSION FILE COUNT: a session a file; luo-finish-faults SESSION COUNT finishes them, each lacking an allocation
+    ("luo-preserve-apart", luo::preserve_apart),
+    ("luo-finish-faults", luo::finish_faults),
     // Preserves, and closes the session, once for each allocation of that: luo-close-faults SESSION TOKEN FILE
     ("luo-close-faults", luo::close_faults),
     // luo-close SESSION: gives up what is preserved in it
