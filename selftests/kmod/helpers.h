@@ -34,6 +34,9 @@ void selftest_give_memory(void);
 int selftest_grow_tree(unsigned int nr_keys);
 unsigned long selftest_fragment_memory(unsigned int order);
 
+/* sessions.c */
+int selftest_look_at_sessions(void);
+
 /* views.c */
 bool selftest_faults(const void *address);
 unsigned long selftest_mapped_bytes(const void *address);

@@ -5,6 +5,7 @@
 use core::ffi::CStr;
 use core::pin::Pin;
 
+use kernel::error::to_result;
 use kernel::fs::{
     File,
     LocalFile, //
@@ -22,6 +23,10 @@ use kpreserve::prelude::*;
 
 use crate::command::Words;
 use crate::reply::Reply;
+
+extern "C" {
+    fn selftest_look_at_sessions() -> c_int;
+}
 
 kpreserve::preservable! {
     /// What is behind a file.
@@ -126,6 +131,16 @@ pub(crate) fn start() -> Result {
     }
     *handler = Some(Registration::new(Probes)?);
     Ok(())
+}
+
+/// Has LUO find the files of the handler that the previous kernel left, and hold the module for them.
+///
+/// # Errors
+///
+/// Those of LUO.
+pub(crate) fn look_at_sessions() -> Result {
+    // SAFETY: in a task of user space's, which may sleep.
+    to_result(unsafe { selftest_look_at_sessions() })
 }
 
 /// `luo.drop`: ENOENT if it is not registered.

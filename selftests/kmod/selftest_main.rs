@@ -8,7 +8,7 @@
 //! Files in this directory may depend on the public parts of the `kpreserve` and `kernel` crates,
 //! and on nothing else. Unsafe code is in `image.rs`, which damages an image on purpose, in `slots.rs`,
 //! which looks into free slots, and where C is called: `contexts.rs`, `threads.rs`, `reclaim.rs`, `interchange.rs`,
-//! `views.rs`.
+//! `views.rs`, `luo.rs`.
 //!
 //! | file | commands |
 //! | --- | --- |
@@ -86,7 +86,7 @@ module! {
     params: {
         fail: u8 {
             default: 0,
-            description: "Do not come up (1), and register a handler with LUO before, where that is",
+            description: "Do not come up, after a handler was registered with LUO (1), which has found files of it (2)",
         },
     },
 }
@@ -116,11 +116,17 @@ impl kernel::InPlaceModule for Selftest {
 
 /// EINVAL if that is asked for.
 fn come_up() -> Result {
-    if module_parameters::fail.value() == 0 {
+    let fail = module_parameters::fail.value();
+    if fail == 0 {
         return Ok(());
     }
     #[cfg(CONFIG_KPRESERVE_LUO)]
-    luo::start()?;
+    {
+        luo::start()?;
+        if fail == 2 {
+            luo::look_at_sessions()?;
+        }
+    }
     Err(EINVAL)
 }
 
