@@ -86,7 +86,8 @@ pub trait FileHandler: Send + Sync + 'static {
     ) -> Result<ARef<File>, NotRetrieved<Self::State>>;
 
     /// Returns whether the session may be finished, as far as this file goes; if not, user space gets
-    /// EBUSY and may try again.
+    /// EBUSY and may try again. Asked, too, when user space closes a session that it has retrieved, by the end of its process for
+    /// one: then there is nobody to try again, and LUO keeps the session and its files until the kernel is left.
     fn can_finish(&self, _outcome: Outcome<'_>) -> bool {
         true
     }
