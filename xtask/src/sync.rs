@@ -123,7 +123,9 @@ fn files(checkout: &Path, skipped: &[&str]) -> Result<BTreeSet<PathBuf>> {
     let walk = WalkDir::new(checkout).into_iter().filter_entry(|entry| {
         let path = relative(entry.path());
         let name = entry.file_name();
-        let cargo_only = entry.file_type().is_dir() && CARGO_ONLY.iter().any(|skip| name == *skip);
+        // What the checkout itself is called is nobody's business.
+        let is_inside = entry.depth() > 0 && entry.file_type().is_dir();
+        let cargo_only = is_inside && CARGO_ONLY.iter().any(|skip| name == *skip);
         let skip = skipped.iter().any(|skip| path == Path::new(skip));
         !cargo_only && !skip
     });
@@ -134,4 +136,26 @@ fn files(checkout: &Path, skipped: &[&str]) -> Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sources;
+    use std::{fs, path::Path};
+
+    #[test]
+    fn the_name_of_the_checkout_does_not_matter() {
+        let place = std::env::temp_dir().join(format!("kpreserve-sync-{}", std::process::id()));
+        let checkout = place.join("tests");
+        fs::create_dir_all(checkout.join("slab/tests")).unwrap();
+        for file in ["Kconfig", "slab/cache.rs", "slab/tests/cache.rs"] {
+            fs::write(checkout.join(file), "").unwrap();
+        }
+        let found = sources(&checkout);
+        fs::remove_dir_all(&place).unwrap();
+        let found = found.unwrap();
+        assert!(found
+            .iter()
+            .eq([Path::new("Kconfig"), Path::new("slab/cache.rs")]));
+    }
 }
