@@ -172,6 +172,31 @@ static u32 kpreserve_memfd_insert_pages(struct address_space *mapping,
 }
 
 /*
+ * As above, a leaf of the page cache at a time. Until they are on the LRU lists,
+ * reclaim cannot find the pages that were charged: a whole block of them would
+ * fill a small control group, which has swap for them if it is given the time.
+ */
+static u32 kpreserve_memfd_insert_block(struct address_space *mapping,
+					struct page *page, u32 index,
+					u32 nr_pages, int *err)
+{
+	u32 done = 0, nr, taken;
+
+	*err = 0;
+	while (!*err && done < nr_pages) {
+		nr = XA_CHUNK_SIZE - (index + done) % XA_CHUNK_SIZE;
+		nr = min(nr, nr_pages - done);
+		taken = kpreserve_memfd_insert_pages(mapping, page + done,
+						     index + done, nr, err);
+		done += taken;
+		/* With an error, says the callee. */
+		if (taken < nr)
+			break;
+	}
+	return done;
+}
+
+/*
  * Restores a run and puts it into the file. *nr_taken is how many pages are no
  * longer KHO's, whatever became of them.
  */
@@ -204,7 +229,7 @@ int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
 
 			if (!page)
 				return -EIO;
-			i = kpreserve_memfd_insert_pages(mapping, page,
+			i = kpreserve_memfd_insert_block(mapping, page,
 							 index + done, nr, &err);
 			for (; i < nr; i++)
 				put_page(page + i);
