@@ -35,9 +35,7 @@ fn ioctl(file: &File, number: u64, argument: u64) -> io::Result<i32> {
 
 /// `dev-attach FILE DEVICE [count=N] [fails=ERRNO]`: with a count FILE.0 is DEVICE, FILE.1 the next one.
 pub(crate) fn attach(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (count, rest) = words::option(arguments, "count");
-    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
-    let (fails, rest) = words::option(&rest, "fails");
+    let ([count, fails], rest) = words::options(arguments, ["count", "fails"]);
     let [file, device] = rest[..] else {
         bail!("dev-attach: FILE DEVICE [count=N]");
     };

@@ -112,9 +112,7 @@ fn several(count: Option<&str>, token: &str, file: &str) -> Result<Vec<(u64, Str
 
 /// `luo-preserve SESSION TOKEN FILE [count=N] [fails=ERRNO]`. Makes the session if it is not open. Replies `ns`.
 pub(crate) fn preserve(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (count, rest) = words::option(arguments, "count");
-    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
-    let (fails, rest) = words::option(&rest, "fails");
+    let ([count, fails], rest) = words::options(arguments, ["count", "fails"]);
     let [session, token, file] = rest[..] else {
         bail!("luo-preserve: SESSION TOKEN FILE [count=N]");
     };
@@ -137,9 +135,7 @@ pub(crate) fn preserve(machine: &mut Machine, arguments: &[String]) -> Result<()
 
 /// `luo-retrieve SESSION TOKEN FILE [count=N] [fails=ERRNO]`. Takes the session over if it is not open. Replies `ns`.
 pub(crate) fn retrieve(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (count, rest) = words::option(arguments, "count");
-    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
-    let (fails, rest) = words::option(&rest, "fails");
+    let ([count, fails], rest) = words::options(arguments, ["count", "fails"]);
     let [session, token, file] = rest[..] else {
         bail!("luo-retrieve: SESSION TOKEN FILE [count=N]");
     };

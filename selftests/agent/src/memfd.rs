@@ -154,11 +154,9 @@ pub(crate) fn make(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (count, rest) = words::option(arguments, "count");
     let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
     let (name, looks) = Looks::parse(&rest)?;
-    let Some(count) = count else {
-        return make_one(machine, name, &looks);
-    };
-    (0..count.parse::<u64>().context("count=NUMBER")?)
-        .try_for_each(|i| make_one(machine, format!("{name}.{i}"), &looks))
+    words::several(count, &name)?
+        .into_iter()
+        .try_for_each(|name| make_one(machine, name, &looks))
 }
 
 fn make_one(machine: &mut Machine, name: String, looks: &Looks) -> Result<()> {

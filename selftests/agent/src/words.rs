@@ -35,18 +35,28 @@ pub(crate) fn split(text: &str) -> Result<Vec<String>> {
 
 /// The value of a word `name=value` among the arguments, and the other arguments.
 pub(crate) fn option<'a>(arguments: &'a [String], name: &str) -> (Option<&'a str>, Vec<&'a str>) {
-    let mut value = None;
-    let mut rest = Vec::new();
-    for word in arguments {
-        match word
-            .strip_prefix(name)
-            .and_then(|tail| tail.strip_prefix('='))
-        {
-            Some(found) => value = Some(found),
-            None => rest.push(word.as_str()),
-        }
-    }
+    let ([value], rest) = options(arguments, [name]);
     (value, rest)
+}
+
+/// The values of several such words, and the other arguments.
+pub(crate) fn options<'a, const N: usize>(
+    arguments: &'a [String],
+    names: [&str; N],
+) -> ([Option<&'a str>; N], Vec<&'a str>) {
+    let mut values = [None; N];
+    let mut rest = Vec::new();
+    'words: for word in arguments {
+        for (value, name) in values.iter_mut().zip(names) {
+            let tail = word.strip_prefix(name);
+            if let Some(found) = tail.and_then(|tail| tail.strip_prefix('=')) {
+                *value = Some(found);
+                continue 'words;
+            }
+        }
+        rest.push(word.as_str());
+    }
+    (values, rest)
 }
 
 /// The names that a step with `count=N` means: NAME.0, NAME.1 and so on; without it, NAME alone.
@@ -71,6 +81,15 @@ mod tests {
         assert!(split("cmd \"open").is_err());
         assert!(split("cmd \\").is_err());
         assert!(split("  ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn several_options() {
+        let words = split("count=3 file fails=EBUSY x=y count=4").unwrap();
+        assert_eq!(
+            super::options(&words, ["count", "fails", "max"]),
+            ([Some("4"), Some("EBUSY"), None], vec!["file", "x=y"])
+        );
     }
 
     #[test]

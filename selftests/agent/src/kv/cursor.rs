@@ -8,9 +8,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 /// `kv-cursor FILE PREFIX [count=N] [fails=ERRNO]`: before the first of the keys that begin so. `-` is the empty prefix.
 pub(crate) fn open(machine: &mut Machine, arguments: &[String]) -> Result<()> {
-    let (count, rest) = words::option(arguments, "count");
-    let rest: Vec<_> = rest.into_iter().map(str::to_owned).collect();
-    let (fails, rest) = words::option(&rest, "fails");
+    let ([count, fails], rest) = words::options(arguments, ["count", "fails"]);
     let [file, prefix] = rest[..] else {
         bail!("kv-cursor: FILE PREFIX [count=N]");
     };
