@@ -11,8 +11,7 @@ use core::mem::offset_of;
 use kernel::prelude::*;
 use kernel::sync::atomic::{
     Atomic,
-    Relaxed,
-    Release, //
+    Relaxed, //
 };
 use kernel::sync::barrier::{
     smp_mb,
@@ -186,8 +185,9 @@ impl core::fmt::Debug for SharedU64 {
 /// the arena's id.
 ///
 /// `len` and `pending` are the only fields that change while the arena lives; the checksum covers
-/// the others. A record whose `kind` is 0 is free; its `generation` stays, so that a handle to the arena that
-/// lived there before is told from one to the next.
+/// the others. A record whose `kind` and `id` are both 0 is free: no single bit leads from one that is
+/// in use to there. Its `generation` stays, so that a handle to the arena that lived there before is
+/// told from one to the next.
 ///
 /// If this structure is modified, `kpreserve-root-v1` must be updated.
 #[derive(Debug, FromBytes, IntoBytes)]
@@ -231,7 +231,8 @@ const _: () = assert!(offset_of!(ArenaSer, pending) == 48);
 const _: () = assert!(offset_of!(ArenaSer, check) == 56);
 
 impl ArenaSer {
-    /// A free record; the generation of the arena that was there last stays.
+    /// A free record that was never given out, or whose checksum is still to come; the generation
+    /// of the arena that was there last stays.
     pub const fn free(generation: u32) -> ArenaSer {
         ArenaSer {
             kind: 0,
@@ -251,22 +252,50 @@ impl ArenaSer {
         }
     }
 
-    /// Replaces the record so that, wherever the writing stops, it is the free one or whole: `kind`
-    /// is cleared first and set last.
-    pub fn replace(&mut self, record: ArenaSer) {
-        let kind = record.kind;
-        self.store_kind(0);
-        // No other field may change while the kind still says that there is an arena.
-        smp_mb(Write);
-        *self = ArenaSer { kind: 0, ..record };
-        self.store_kind(kind);
+    /// Makes the free record of an arena that has ended: its checksum covers the generation.
+    pub const fn ended(root_id: u64, generation: u32) -> ArenaSer {
+        let mut record = ArenaSer::free(generation);
+        record.check = record.checksum(root_id);
+        record
     }
 
-    fn store_kind(&mut self, kind: u32) {
-        // SAFETY: the pointer comes from a mutable reference, so it is valid, aligned, and nobody
-        // else accesses the field.
-        let word = unsafe { Atomic::from_ptr(&raw mut self.kind) };
-        word.store(kind, Release);
+    /// Returns whether the record says that it is free; whether that is to be believed is for
+    /// [`validate_free`](Self::validate_free) to find out.
+    pub const fn is_free(&self) -> bool {
+        self.kind == 0 && self.id == 0
+    }
+
+    /// Replaces the record so that, wherever the writing stops, it is a free one or whole: `kind` and
+    /// `id` are cleared first and set last, each time by one store of both.
+    ///
+    /// A cut leaves a free record with the checksum of what was there, with none, or with that of what
+    /// comes: `check` is 0 while anything else is written.
+    pub fn replace(&mut self, record: ArenaSer) {
+        let (kind, id, check) = (record.kind, record.id, record.check);
+        self.store_kind_and_id(0, 0);
+        // No other field may change while these still say that there is an arena.
+        smp_mb(Write);
+        self.check = 0;
+        smp_mb(Write);
+        *self = ArenaSer {
+            kind: 0,
+            id: 0,
+            check: 0,
+            ..record
+        };
+        smp_mb(Write);
+        self.check = check;
+        self.store_kind_and_id(kind, id);
+    }
+
+    fn store_kind_and_id(&mut self, kind: u32, id: u32) {
+        const _: () = assert!(offset_of!(ArenaSer, kind) == 0 && offset_of!(ArenaSer, id) == 4);
+        let [a, b, c, d] = kind.to_ne_bytes();
+        let [e, f, g, h] = id.to_ne_bytes();
+        let both = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        // SAFETY: the pointer comes from a mutable reference to a record that begins with the two
+        // fields and is aligned to 8 bytes, so it is valid, and nobody else accesses them.
+        unsafe { store_release_u64(core::ptr::from_mut(self).cast(), both) };
     }
 
     /// Returns a copy, length and pending change as they are now.

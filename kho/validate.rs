@@ -225,6 +225,43 @@ impl ArenaSer {
     }
 }
 
+impl ArenaSer {
+    /// Checks a record that [says that it is free](Self::is_free): that its generation is the one of
+    /// the arena that was there last, as far as can be known.
+    ///
+    /// `check` is that of the free record; or, since [`replace`](Self::replace) was stopped, 0, or that
+    /// of the record which was there or was to come; or 0, since no arena was ever there, or since a
+    /// kernel of before that checksum freed it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] unless it is one of these.
+    pub fn validate_free(&self, root_id: u64, id: u32) -> Result<(), Refusal> {
+        const S: &str = "ArenaSer";
+        let expected = self.checksum(root_id);
+        let is_of = |kind: ArenaKind| {
+            let record = ArenaSer {
+                kind: kind as u32,
+                id,
+                ..self.snapshot()
+            };
+            record.checksum(root_id) == self.check
+        };
+        expect(
+            S,
+            "check",
+            u64::from(id),
+            self.check,
+            expected,
+            Relation::Equal,
+            self.check == 0
+                || self.check == expected
+                || is_of(ArenaKind::Cache)
+                || is_of(ArenaKind::Area),
+        )
+    }
+}
+
 #[cfg(any(test, CONFIG_KPRESERVE_KUNIT_TEST))]
 #[cfg_attr(
     CONFIG_KPRESERVE_KUNIT_TEST,
@@ -334,5 +371,43 @@ mod tests {
             changed(|arena| arena.slab_order = MAX_ORDER + 1),
             "slab_order"
         );
+    }
+    #[test]
+    fn a_free_record_is_told_from_a_damaged_one() {
+        let ended = ArenaSer::ended(ROOT, 5);
+        assert!(ended.is_free());
+        assert_eq!(field(ended.validate_free(ROOT, 16)), "");
+        assert_eq!(field(ended.validate_free(ROOT + 1, 16)), "check");
+        for bit in 0..32 {
+            let mut other = ArenaSer::ended(ROOT, 5);
+            other.generation ^= 1 << bit;
+            assert_eq!(field(other.validate_free(ROOT, 16)), "check");
+            let mut other = ArenaSer::ended(ROOT, 5);
+            other.check ^= 1 << bit;
+            assert_eq!(field(other.validate_free(ROOT, 16)), "check");
+        }
+        // Never given out, or freed by an earlier kernel.
+        assert_eq!(field(ArenaSer::free(0).validate_free(ROOT, 16)), "");
+        assert_eq!(field(ArenaSer::free(7).validate_free(ROOT, 16)), "");
+        // The change to or from a record in use was cut behind, or before, its one store.
+        let mut cut = arena();
+        (cut.kind, cut.id) = (0, 0);
+        assert_eq!(field(cut.validate_free(ROOT, 16)), "");
+        assert_eq!(field(cut.validate_free(ROOT, 17)), "check");
+    }
+
+    #[test]
+    fn no_single_bit_frees_a_record() {
+        for kind in [ArenaKind::Cache, ArenaKind::Area] {
+            for bit in 0..64 {
+                let mut other = arena();
+                other.kind = kind as u32;
+                match bit {
+                    0..32 => other.kind ^= 1 << bit,
+                    _ => other.id ^= 1 << (bit - 32),
+                }
+                assert!(!other.is_free());
+            }
+        }
     }
 }

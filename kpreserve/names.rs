@@ -10,7 +10,6 @@ use kpreserve_kho::{
     },
     validate::{
         expect,
-        expect_at_least,
         expect_at_most, //
     },
     ArenaHandle,
@@ -43,6 +42,15 @@ use crate::contents::Contents;
 use crate::dictionary::Dictionary;
 use crate::framework::Framework;
 use crate::roll;
+
+mod record;
+
+use record::{
+    expect_nothing_behind,
+    is_for_all,
+    named_by,
+    record, //
+};
 
 /// What a new arena is to hold.
 pub(crate) struct ArenaPlan {
@@ -136,8 +144,7 @@ impl Names {
 
         let mut free_arenas = KVec::new();
         for id in (ARENA_FIRST as usize..arenas.len()).rev() {
-            let is_free = arenas.get(id).is_some_and(|arena| arena.kind == 0);
-            if is_free && !framework.has_inherited(id as u32) {
+            if is_for_all(framework, &arenas, id as u32) {
                 free_arenas.push(id as u32, GFP_KERNEL)?;
             }
         }
@@ -262,6 +269,7 @@ impl Names {
                 let nr_free = self.free_arenas.len();
                 self.free_arenas
                     .reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
+                expect_nothing_behind(&self.arenas)?;
                 self.arenas.push_with(pass, ArenaSer::free(0))?;
                 id
             }
@@ -274,37 +282,21 @@ impl Names {
 
     /// Ends an arena, which has no runs left and is not open.
     pub(crate) fn retire_arena(&mut self, id: u32) {
+        let root_id = self.framework.root_id();
         if let Some(record) = self.arenas.get_mut(id as usize) {
-            let generation = record.generation;
-            record.replace(ArenaSer::free(generation));
+            record.replace(ArenaSer::ended(root_id, record.generation));
             let _ = self.free_arenas.push_within_capacity(id);
         }
     }
 
-    /// Returns the descriptor that a handle names, checked.
+    /// Returns the descriptor that a handle names, checked: before anything that it says decides.
     ///
     /// # Errors
     ///
-    /// EINVAL if there is no such arena or its descriptor is refused, ENOENT if it has ended,
-    /// ESTALE if another one has taken its place.
+    /// EINVAL if there is no such arena or its descriptor is refused; ENOENT if it has ended, ESTALE if
+    /// another one has taken its place: what says so has been checked, too.
     pub(crate) fn arena<T>(&self, handle: ArenaHandle<T>) -> Result<&'static ArenaSer> {
-        let (at, id) = (handle.into_raw(), u64::from(handle.id()));
-        let last = (self.arenas.len() as u64).saturating_sub(1);
-        expect_at_least("ArenaHandle", "id", at, id, ARENA_FIRST.into())
-            .and_then(|()| expect_at_most("ArenaHandle", "id", at, id, last))
-            .map_err(Refusal::report)?;
-        let record = record(&self.arenas, handle.id())?;
-        if record.kind == 0 {
-            return Err(ENOENT);
-        }
-        if record.generation != handle.generation() {
-            return Err(ESTALE);
-        }
-        let checked = record
-            .snapshot()
-            .validate(self.framework.root_id(), handle.id());
-        checked.map_err(Refusal::report)?;
-        Ok(record)
+        named_by(self.framework, &self.arenas, handle)
     }
 
     /// Returns the cache on an arena, if it is up.
@@ -428,8 +420,11 @@ fn make_own_arenas(
     arenas: &mut PVec<ArenaSer>,
 ) -> Result {
     let len = arenas.len() as u32;
-    for id in len..ARENA_FIRST {
-        expect_unused(framework, len, id)?;
+    if len < ARENA_FIRST {
+        // All of them are there before the first of them has a run.
+        for id in ARENA_TABLE + 1..ARENA_FIRST {
+            expect_unused(framework, len, id)?;
+        }
     }
     while arenas.len() < ARENA_FIRST as usize {
         let id = arenas.len() as u32;
@@ -472,17 +467,4 @@ fn own<T: Preservable>(
     let checked = record.snapshot().validate(framework.root_id(), id);
     checked.map_err(Refusal::report)?;
     PVec::from_raw(RawArea::new(framework.open_arena(id)?, record)?)
-}
-
-/// Returns a record of the arena table.
-///
-/// # Errors
-///
-/// EINVAL if there is no such record.
-fn record(arenas: &PVec<ArenaSer>, id: u32) -> Result<&'static ArenaSer> {
-    let record: *const ArenaSer = arenas.get(id as usize).ok_or(EINVAL)?;
-    // SAFETY: elements of an area do not move, the arena table never shrinks, and the framework
-    // that owns it is never dropped. While an arena is open its record changes only in `len`,
-    // which is a `SharedU64`; it is overwritten only when the arena has ended.
-    Ok(unsafe { &*record })
 }

@@ -249,6 +249,29 @@ impl RawArea {
         Some(place_bytes(span.payload, offset_bytes).cast())
     }
 
+    /// Returns the element behind the last published one; `None` if there is no room for one.
+    pub(crate) fn behind<T: Preservable>(&self) -> Option<&T> {
+        let element = self.element(self.tail.len)?;
+        // SAFETY: the runs; `element` lies whole in one of them. It is not published, so that only
+        // `&mut self` writes to it, and the reference borrows `self`.
+        Some(unsafe { &*element })
+    }
+
+    /// Returns whether all bytes of the element behind the last published one are 0; also if there is
+    /// no room for one.
+    pub(crate) fn is_clear_behind(&self) -> bool {
+        let index = self.tail.len;
+        let Some((first, start)) = self.inner.directory.locate(index) else {
+            return true;
+        };
+        let stride_bytes = self.inner.stride.bytes();
+        let start = place_bytes(start, (index - first) * stride_bytes);
+        // SAFETY: the runs; the element lies whole in one of them. It is not published, so that only
+        // `&mut self` writes to it, and the reference borrows `self`.
+        let bytes = unsafe { slice::from_raw_parts(start, stride_bytes) };
+        bytes.iter().all(|&byte| byte == 0)
+    }
+
     /// Clears one element, published or not, if there is one.
     #[inline]
     pub(crate) fn clear_element<T: Preservable>(&mut self, index: usize) {
