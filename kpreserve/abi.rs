@@ -313,6 +313,22 @@ impl EntrySer {
         check: 0,
     };
 
+    /// Returns whether the entry is free: it may know strings, the next free entry, and its directory,
+    /// and nothing else.
+    pub const fn is_free(&self) -> bool {
+        self.kind == 0
+            && self.hash == 0
+            && self.reserved0 == 0
+            && self.version == 0
+            && self.fingerprint == 0
+            && self.value == 0
+            && self.first_child == 0
+            && self.next_sibling == 0
+            && self.prev_sibling == 0
+            && self.reserved1 == 0
+            && self.check == 0
+    }
+
     /// Returns what `check` has to be; covers everything but itself and the links.
     pub const fn checksum(&self, root_id: u64, index: u32) -> u64 {
         mix(&[

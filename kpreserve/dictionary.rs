@@ -11,10 +11,6 @@
 use core::ffi::CStr;
 
 use kernel::prelude::*;
-use kernel::sync::barrier::{
-    smp_mb,
-    Write, //
-};
 use kpreserve_kho::{
     hash::fnv1a,
     refusal::Relation,
@@ -36,10 +32,11 @@ use crate::abi::{
     end_of,
     EntrySer,
     NameKind,
-    RootHeadSer,
-    NR_ENTRIES_MAX, //
+    RootHeadSer, //
 };
 
+mod absence;
+mod free;
 mod listing;
 mod pending;
 mod recent;
@@ -148,12 +145,13 @@ impl Dictionary {
         self.head.nr_names.load()
     }
 
-    /// Finds a name. Cost: a few probes on average, never more than there are buckets.
+    /// Finds a name. Cost: a few probes on average, never more than there are buckets; if it is not
+    /// there, also a look at the entries that are passed by.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if the name is not found, but an entry on the way is damaged, which might be
-    /// its own.
+    /// A [`Refusal`] if the name is not found, but a word or an entry on the way is damaged, which might
+    /// be its own.
     pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
         self.find(name, false)
     }
@@ -173,11 +171,19 @@ impl Dictionary {
             let Some(entry) = self.entry(index)? else {
                 return Ok(None);
             };
-            let is_it = entry.hash == hash
-                && is_directory(&entry) == directory
-                && self.string_is(entry.name_offset, entry.name_len, name);
-            Ok(is_it.then_some(entry))
+            if entry.hash != hash {
+                return Ok(None);
+            }
+            let is_it = self.string_is(entry.name_offset, entry.name_len, name);
+            if !is_it {
+                // Another name of that hash, or this one, damaged.
+                self.expect_name(index, &entry)?;
+            }
+            Ok((is_it && is_directory(&entry) == directory).then_some(entry))
         })?;
+        if hit.is_none() {
+            self.expect_absent(hash)?;
+        }
         Ok(hit.map(|hit| Found {
             entry: hit.what,
             index: hit.index,
@@ -267,7 +273,9 @@ impl Dictionary {
         let unlink = match &old {
             Some(old) => {
                 let kept = place.map_or(0, |place| place.parent);
-                self.branch_of(number_of(old.index), kept)
+                let branch = self.branch_of(number_of(old.index), kept);
+                branch
+                    .and_then(|branch| self.expect_unlinkable(branch))
                     .map_err(Refusal::report)?
             }
             None => Branch::default(),
@@ -380,7 +388,8 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert); the dictionary goes on with the table it has.
+    /// As [`insert`](Self::insert), EINVAL also if a word leads to no entry of its tag (logged): where it
+    /// belongs, the new table could not tell. The dictionary goes on with the table it has.
     pub(crate) fn rebuild(
         &mut self,
         pass: &GatePass<'_>,
@@ -388,6 +397,7 @@ impl Dictionary {
         buckets: PVec<SharedU64>,
         publish: impl FnOnce(),
     ) -> Result<PVec<SharedU64>> {
+        self.expect_whole().map_err(Refusal::report)?;
         let nr_entries = self.nr_entries_with(name);
         let buckets = self
             .buckets
@@ -412,32 +422,6 @@ impl Dictionary {
         let compatible_end = u64::from(entry.compatible_offset) + u64::from(entry.compatible_len);
         expect_at_most(S, "compatible_offset", at, compatible_end, nr_bytes)?;
         Ok(Some(entry))
-    }
-
-    /// Takes an entry off the free list, or appends one.
-    fn free_entry(&mut self, pass: &GatePass<'_>) -> Result<u32> {
-        let first = self.head.free_entry.load();
-        if let Some(index) = first.checked_sub(1) {
-            if let Some(entry) = self.entries.get(index as usize) {
-                if entry.kind == 0 {
-                    self.head.free_entry.store(u64::from(entry.next_free));
-                    // No byte of it may change while it is the first of the list.
-                    smp_mb(Write);
-                    return Ok(index as u32);
-                }
-            }
-            pr_warn!(
-                "free list of the dictionary: entry {} is in use; list dropped\n",
-                index
-            );
-            self.head.free_entry.store(0);
-        }
-        let index = u32::try_from(self.entries.len()).map_err(|_| ENOMEM)?;
-        if index >= NR_ENTRIES_MAX - 1 {
-            return Err(ENOMEM);
-        }
-        self.entries.push_with(pass, EntrySer::FREE)?;
-        Ok(index)
     }
 }
 

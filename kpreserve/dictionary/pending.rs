@@ -251,7 +251,11 @@ impl Dictionary {
     }
 
     /// Returns the bucket that refers to an entry. Words that are damaged are passed by.
-    fn bucket_of(&self, number: u32, entry: &EntrySer) -> Result<Option<usize>, Refusal> {
+    pub(super) fn bucket_of(
+        &self,
+        number: u32,
+        entry: &EntrySer,
+    ) -> Result<Option<usize>, Refusal> {
         let hit = self.buckets.find(entry.hash, self.entries.len(), |index| {
             Ok((number_of(index) == number).then_some(()))
         });
@@ -273,7 +277,7 @@ impl Dictionary {
     }
 
     /// Returns an entry that was checked.
-    fn checked(&self, number: u32) -> Result<EntrySer, Refusal> {
+    pub(super) fn checked(&self, number: u32) -> Result<EntrySer, Refusal> {
         self.linked("PendingSer", "link", number)?;
         match index_of(number).map(|index| self.entry(index as u32)) {
             Some(entry) => Ok(entry?.unwrap_or(EntrySer::FREE)),

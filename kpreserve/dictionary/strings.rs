@@ -47,8 +47,8 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// EINVAL if an entry is damaged, which is carried on: where it stands; but for those that no
-    /// bucket refers to, which a cut left half written. ENOMEM, also if there would be more strings than
+    /// EINVAL if a bucket or an entry is damaged, which is carried on: where it stands; but for entries
+    /// that no bucket refers to, which a cut left half written. ENOMEM, also if there would be more strings than
     /// before. The dictionary goes on with the areas it has.
     pub(crate) fn compact(
         &mut self,
@@ -58,6 +58,7 @@ impl Dictionary {
         publish: impl FnOnce(),
     ) -> Result<(PVec<EntrySer>, PVec<u8>)> {
         self.settle().map_err(Refusal::report)?;
+        self.expect_whole().map_err(Refusal::report)?;
         // What a cut may have left.
         entries.truncate_with(pass, 0);
         strings.truncate_with(pass, 0);
@@ -74,7 +75,7 @@ impl Dictionary {
                 compatible_len: 0,
                 ..old
             };
-            if let (true, Err(refusal)) = (old.kind != 0, self.entry(index)) {
+            if let (true, Err(refusal)) = (!old.is_free(), self.entry(index)) {
                 let referred_to = match &mut referred_to {
                     Some(set) => set,
                     none => none.insert(self.referred_to()?),
@@ -84,7 +85,7 @@ impl Dictionary {
                 }
                 // Nobody's; and nobody takes it for whole there, either.
                 entry = old;
-            } else if old.kind != 0 {
+            } else if !old.is_free() {
                 entry.name_len = old.name_len;
                 entry.name_offset = match self.known_by_child(&old, &entries) {
                     Some(offset) => offset,
@@ -242,6 +243,7 @@ impl Dictionary {
     }
 
     fn append(&mut self, pass: &GatePass<'_>, string: &[u8]) -> Result<u32> {
+        self.expect_strings_end().map_err(Refusal::report)?;
         let offset = u32::try_from(self.strings.len()).map_err(|_| ENOMEM)?;
         self.strings.extend_from_slice_with(pass, string)?;
         Ok(offset)

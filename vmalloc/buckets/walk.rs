@@ -83,7 +83,12 @@ impl Buckets {
 
     /// Returns the index that a word refers to, one of an entry.
     #[inline]
-    fn index(&self, bucket: usize, word: Word, nr_entries: usize) -> Result<u32, Refusal> {
+    pub(super) fn index(
+        &self,
+        bucket: usize,
+        word: Word,
+        nr_entries: usize,
+    ) -> Result<u32, Refusal> {
         let (at, number) = (bucket as u64, u64::from(word.number()));
         expect_at_least(self.structure, "bucket", at, number, 1)?;
         expect_at_most(self.structure, "bucket", at, number, nr_entries as u64)?;
