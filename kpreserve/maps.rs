@@ -7,6 +7,11 @@ use core::ffi::CStr;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kpreserve_kho::{
+    refusal::Relation,
+    validate::{
+        expect,
+        expect_equal, //
+    },
     ArenaHandle,
     GatePass,
     Ledger,
@@ -86,40 +91,74 @@ fn open_or_make<K: Preservable + Copy, V: Preservable>(
     mut head: PVec<MapHeadSer<K, V>>,
     flags: Flags,
 ) -> Result<PMap<K, V>> {
-    let ser = head.get(0).map(MapHeadSer::ser);
-    if let Some(ser) = ser {
-        // Before anything that it names is opened, or freed.
-        ser.validate(head.raw().id()).map_err(Refusal::report)?;
-    }
-    let children = ser.map(Children::of);
-    let is_over = ser.is_some_and(|ser| ser.state.load() == MapSer::ENDING);
-    let ser = match children {
-        Some(ser) if !is_over => ser,
-        children => {
-            if let Some(ser) = children {
-                // It was being discarded when a kexec came.
-                ser.end::<K, V>(framework, pass, flags)?;
-                head.truncate_with(pass, 0);
-            }
-            head.reserve_with(pass, 1)?;
-            return NewAreas::new(framework, pass, flags)?.finish(head);
-        }
+    let id = head.raw().id();
+    let Some(ser) = head.get(0).map(MapHeadSer::ser) else {
+        expect_none_behind(framework, &head, flags)?;
+        head.reserve_with(pass, 1)?;
+        return NewAreas::new(framework, pass, flags)?.finish(head);
     };
+    // Before anything that it names is opened, or freed.
+    ser.validate(id).map_err(Refusal::report)?;
+    let children = Children::of(id, ser);
+    if children.is_over(framework, ser.state.load(), flags)? {
+        // It was being discarded when a kexec came.
+        children.end::<K, V>(framework, pass, flags)?;
+        head.truncate_with(pass, 0);
+        return NewAreas::new(framework, pass, flags)?.finish(head);
+    }
+    let [first, second] = children.buckets;
     let areas = MapAreas {
         head,
-        keys: PVec::adopt_in(framework, ArenaHandle::from_raw(ser.keys), flags)?,
-        values: PVec::adopt_in(framework, ArenaHandle::from_raw(ser.values), flags)?,
-        free: PVec::adopt_in(framework, ArenaHandle::from_raw(ser.free), flags)?,
+        keys: children.open(framework, "keys", children.keys, flags)?,
+        values: children.open(framework, "values", children.values, flags)?,
+        free: children.open(framework, "free", children.free, flags)?,
         buckets: [
-            PVec::adopt_in(framework, ArenaHandle::from_raw(ser.buckets[0]), flags)?,
-            PVec::adopt_in(framework, ArenaHandle::from_raw(ser.buckets[1]), flags)?,
+            children.open(framework, "buckets[0]", first, flags)?,
+            children.open(framework, "buckets[1]", second, flags)?,
         ],
     };
     PMap::from_areas_with(pass, areas)
 }
 
+/// Checks that a head without an element is one: that none stands behind its length which names keys. The
+/// head of a map that was being made may stand there, or of one that has ended.
+///
+/// # Errors
+///
+/// EINVAL if the length is damaged (logged).
+fn expect_none_behind<K: Preservable + Copy, V: Preservable>(
+    framework: &'static Framework,
+    head: &PVec<MapHeadSer<K, V>>,
+    flags: Flags,
+) -> Result {
+    let id = head.raw().id();
+    let Some(ser) = head.behind().map(MapHeadSer::ser) else {
+        return Ok(());
+    };
+    if ser.validate(id).is_err() || ser.state.load() == MapSer::ENDING {
+        return Ok(());
+    }
+    let nr_keys = match PVec::<K>::adopt_in(framework, ArenaHandle::from_raw(ser.keys), flags) {
+        Ok(keys) => keys.len() as u64,
+        Err(error) if error == ENOENT || error == ESTALE => 0,
+        Err(error) => return Err(error),
+    };
+    expect(
+        "ArenaSer",
+        "len",
+        id.into(),
+        0,
+        1,
+        Relation::AtLeast,
+        nr_keys == 0,
+    )
+    .map_err(Refusal::report)
+}
+
 /// The handles of what a map consists of, beside its head.
 struct Children {
+    /// The id of the head's arena.
+    head: u32,
     keys: u64,
     values: u64,
     free: u64,
@@ -127,13 +166,65 @@ struct Children {
 }
 
 impl Children {
-    fn of(ser: &MapSer) -> Self {
+    fn of(head: u32, ser: &MapSer) -> Self {
         Self {
+            head,
             keys: ser.keys,
             values: ser.values,
             free: ser.free,
             buckets: ser.buckets,
         }
+    }
+
+    /// Returns whether the map is over.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if it might be, or a bit of its state flipped: a kernel of before
+    /// [`MapSer::ENDING_BARE`] was given up did not get far enough to tell (logged).
+    fn is_over(&self, framework: &'static Framework, state: u64, flags: Flags) -> Result<bool> {
+        if state != MapSer::ENDING_BARE {
+            return Ok(state == MapSer::ENDING);
+        }
+        let free = ArenaHandle::from_raw(self.free);
+        match PVec::<SharedU64>::adopt_in(framework, free, flags) {
+            Err(error) if error == ENOENT || error == ESTALE => Ok(true),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let at = self.head.into();
+                expect_equal("MapSer", "state", at, state, MapSer::ENDING)
+                    .map(|()| true)
+                    .map_err(Refusal::report)
+            }
+        }
+    }
+
+    /// Opens one of the areas.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL if it has ended: a map that is not over has all of them.
+    fn open<T: Preservable>(
+        &self,
+        framework: &'static Framework,
+        field: &'static str,
+        handle: u64,
+        flags: Flags,
+    ) -> Result<PVec<T>> {
+        let opened = PVec::adopt_in(framework, ArenaHandle::from_raw(handle), flags);
+        opened.map_err(|error| {
+            if error != ENOENT && error != ESTALE {
+                return error;
+            }
+            pr_err!(
+                "MapSer at {:#x}: {} is {:#x}, expected the handle of an area that has not ended; \
+                 left as it is, carried on, not used\n",
+                self.head,
+                field,
+                handle
+            );
+            EINVAL
+        })
     }
 
     /// Discards what is left.

@@ -80,6 +80,9 @@ pub struct PMap<K: Preservable + Copy, V: Preservable> {
     seed: u64,
     /// So many places of the stack, from its bottom on, are as the previous kernel left them.
     nr_free_inherited: usize,
+    /// Whether each word of the table is known to lead to a key of its tag. Else a key is missed only
+    /// after the words on its way were compared with the keys.
+    is_whole: bool,
 }
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
@@ -114,6 +117,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Returns the value of a key. Cost: a bucket, the key and the value, a cache line each.
     ///
     /// What the previous kernel damaged on the way there is logged, with field and value, and passed over.
+    /// For a key that is not there, that takes a look at each key on the way, until the table has been
+    /// rebuilt in this boot.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.values.get(self.index_of(key)?)
     }
@@ -130,8 +135,11 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     }
 
     /// Goes through keys and values, in no order. Cost: a pass over the table, and over what it refers to.
+    ///
+    /// What the previous kernel damaged is logged and passed over, as by [`get`](Self::get).
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + '_ {
-        let indices = self.buckets.indices(self.keys.len());
+        let hash_of = (!self.is_whole).then_some(|index| self.hash_of(index));
+        let indices = self.buckets.sound_indices(self.keys.len(), hash_of);
         indices.filter_map(|index| {
             let index = index as usize;
             Some((self.keys.get(index)?, self.values.get(index)?))
@@ -165,7 +173,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     }
 
     fn index_of(&self, key: &K) -> Option<usize> {
-        match self.find(key) {
+        match self.find_sure(key) {
             Ok(hit) => hit.map(|hit| hit.index as usize),
             Err(refusal) => {
                 refusal.report();
@@ -181,6 +189,42 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
                 .is_some_and(|found| bytes(found) == bytes(key))
                 .then_some(()))
         })
+    }
+
+    /// Finds a key, and misses none whose word is damaged.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if the key is not found, but a word on the way might be its own.
+    fn find_sure(&self, key: &K) -> Result<Option<Hit<()>>, Refusal> {
+        let hit = self.find(key)?;
+        if hit.is_none() {
+            self.expect_absent(self.hash(key))?;
+        }
+        Ok(hit)
+    }
+
+    /// Checks that no key of that hash can be meant by the words on the way, after it was not found.
+    fn expect_absent(&self, hash: u64) -> Result<(), Refusal> {
+        if self.is_whole {
+            return Ok(());
+        }
+        self.buckets
+            .expect_absent(hash, self.keys.len(), |index| self.hash_of(index))
+    }
+
+    /// Checks all words of the table, unless that has been done.
+    fn expect_whole(&mut self) -> Result<(), Refusal> {
+        if !self.is_whole {
+            self.buckets
+                .expect_whole(self.keys.len(), |index| self.hash_of(index))?;
+            self.is_whole = true;
+        }
+        Ok(())
+    }
+
+    fn hash_of(&self, index: u32) -> Option<u64> {
+        self.keys.get(index as usize).map(|key| self.hash(key))
     }
 
     /// Hashes a key: by words where it consists of such, which is the usual case, and faster.

@@ -82,6 +82,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         let (old, bucket) = match place {
             Place::Taken(hit) => (Some(hit.index), hit.bucket),
             Place::Vacant(bucket) => {
+                self.expect_absent(hash).map_err(Refusal::report)?;
                 let is_rebuilt = pass.map_or(Ok(false), |pass| self.make_buckets(pass))?;
                 let bucket = if is_rebuilt {
                     self.buckets.vacant(hash)
@@ -143,7 +144,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
 
     /// Removes; without a pass, if the stack has room.
     fn take(&mut self, pass: Option<&GatePass<'_>>, key: &K) -> Result<Option<V>> {
-        let Some(hit) = self.find(key).map_err(Refusal::report)? else {
+        let Some(hit) = self.find_sure(key).map_err(Refusal::report)? else {
             return Ok(None);
         };
         if let Some(pass) = pass {
@@ -187,7 +188,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     ///
     /// # Errors
     ///
-    /// ENOMEM, EBUSY once the framework is frozen.
+    /// ENOMEM, EBUSY once the framework is frozen, EINVAL if the table wants to be rebuilt and a word of it
+    /// is damaged (logged): the map is as it was.
     pub fn reserve(&mut self, additional: usize) -> Result {
         let pass = self.head.raw().enter()?;
         self.keys.reserve_with(&pass, additional)?;
@@ -227,6 +229,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     }
 
     fn rebuild(&mut self, pass: &GatePass<'_>, nr_keys: usize) -> Result {
+        // Where a damaged word belongs, the new table could not tell.
+        self.expect_whole().map_err(Refusal::report)?;
         let idle = self.idle.take().ok_or(EINVAL)?;
         let next = self.buckets.rebuild(pass, idle, nr_keys);
         let next = match next {

@@ -67,6 +67,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             idle: Some(idle),
             seed,
             nr_free_inherited: 0,
+            is_whole: false,
         };
         if is_clearing {
             map.finish_clearing(pass)?;
@@ -116,7 +117,9 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         };
         ser.check = ser.checksum();
         areas.head.push_with(pass, MapHeadSer::new(ser))?;
-        Self::from_areas_with(pass, areas)
+        let mut map = Self::from_areas_with(pass, areas)?;
+        map.is_whole = true;
+        Ok(map)
     }
 
     /// Checks the lengths against each other.
@@ -126,6 +129,14 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         // The values are extended first.
         expect_at_most(S, "nr_values", id, nr_values, nr_keys.saturating_add(1))?;
         expect_at_most(S, "nr_keys", id, nr_keys, nr_values)?;
+        if nr_values > nr_keys {
+            // An insertion that had not come to its key, or the length of the keys is damaged. The value
+            // is about to be dropped: not if a bucket refers to it.
+            let mut indices = self.buckets.indices(self.values.len());
+            if indices.any(|index| u64::from(index) == nr_keys) {
+                expect_equal(S, "nr_keys", id, nr_keys, nr_values)?;
+            }
+        }
         expect_at_most(S, "nr_free", id, self.free.len() as u64, nr_keys + 2)
     }
 
