@@ -38,7 +38,10 @@ use crate::abi::{
 use crate::contents::Contents;
 use crate::dictionary::NAME_LEN_MAX;
 use crate::framework::Framework;
-use crate::open::with_cache;
+use crate::open::{
+    check_cache,
+    with_cache, //
+};
 
 /// The number of classes.
 pub(crate) const NR_CLASSES: usize = 22;
@@ -227,9 +230,9 @@ fn open_class(
     let cache = with_cache(
         framework,
         &name,
-        &contents,
-        geometry,
+        (&contents, geometry),
         flags,
+        check_cache(&name, &contents),
         |names, handle| Ok(names.shared_if_up(handle).map(|opened| opened.raw())),
         |names, handle| Ok(names.shared_cache(handle)?.raw()),
     )?;

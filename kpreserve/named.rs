@@ -24,7 +24,10 @@ use kpreserve_slab::{
     Preserved, //
 };
 
-use crate::abi::NameKind;
+use crate::abi::{
+    EntrySer,
+    NameKind, //
+};
 use crate::contents::Contents;
 use crate::dictionary::{
     check_name,
@@ -82,7 +85,7 @@ impl<T: Preservable> Named<T> {
     {
         can_sleep(flags)?;
         let name = check_name(name)?;
-        let cache = object_cache::<T>(framework, flags)?;
+        let cache = object_cache::<T>(framework, name, flags)?;
         let pass = framework.gate().enter()?;
         let there = framework.with_names_shared(|names| claim_named(names, &cache, name))?;
         let object = match there {
@@ -165,19 +168,20 @@ fn claim_named<T: Preservable>(
         return Ok(None);
     }
     check_entry(names, &entry, name, NameKind::Object, &Contents::of::<T>())?;
-    match cache.claim(Handle::from_raw(entry.value)) {
-        Err(error) if error == ENOENT || error == ESTALE => Ok(None),
-        Err(error) if error == EINVAL => {
-            pr_err!(
-                "EntrySer: value is {:#x}, expected a handle of the cache of \"{}\"; left as it \
-                 is, carried on, not used\n",
-                entry.value,
-                T::COMPATIBLE
-            );
-            Err(error)
+    let claimed = cache.claim(Handle::from_raw(entry.value));
+    claimed.map(Some).map_err(|error| {
+        // A name goes before its object, so one whose object is gone, or another one, is damaged.
+        if error != EINVAL && error != ENOENT && error != ESTALE {
+            return error;
         }
-        other => other.map(Some),
-    }
+        pr_err!(
+            "EntrySer: value is {:#x}, expected a handle of an object in the cache of \"{}\"; left as \
+             it is, carried on, not used\n",
+            entry.value,
+            T::COMPATIBLE
+        );
+        EINVAL
+    })
 }
 
 /// Gives a name to an object.
@@ -198,8 +202,13 @@ fn bind_named<T: Preservable>(
     names.dictionary.insert(pass, name, meaning)
 }
 
-/// The cache that all named objects of a type share. It has a name that no user can give.
-fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> Result<Cache<T>> {
+/// The cache that all named objects of a type share, for the one of `opened`. It has a name that no user
+/// can give.
+fn object_cache<T: Preservable>(
+    framework: &'static Framework,
+    opened: &[u8],
+    flags: Flags,
+) -> Result<Cache<T>> {
     const PREFIX: &[u8] = b".object/";
     let mut name = KVec::with_capacity(PREFIX.len() + T::COMPATIBLE.len(), flags)?;
     name.extend_from_slice(PREFIX, flags)?;
@@ -209,9 +218,12 @@ fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> 
     with_cache(
         framework,
         &name,
-        &contents,
-        geometry,
+        (&contents, geometry),
         flags,
+        |names, entry| {
+            check_type(names, entry, opened, &contents)?;
+            check_entry(names, entry, &name, NameKind::Cache, &contents)
+        },
         |names, handle| {
             names
                 .shared_if_up(handle)
@@ -220,4 +232,44 @@ fn object_cache<T: Preservable>(framework: &'static Framework, flags: Flags) -> 
         },
         |names, handle| Cache::from_opened(names.shared_cache(handle)?),
     )
+}
+
+/// Checks that the cache of a compatible string has objects of the type that is to be opened, before
+/// anything is said of the cache, of which the one who opens an object knows nothing.
+///
+/// # Errors
+///
+/// EOPNOTSUPP for another version, EINVAL for another layout (logged, with a name that is of the other
+/// type).
+fn check_type(names: &Names, entry: &EntrySer, opened: &[u8], contents: &Contents) -> Result {
+    let is_same_version = entry.version == contents.version;
+    if is_same_version && entry.fingerprint == contents.fingerprint {
+        return Ok(());
+    }
+    let other = names.dictionary.object_of(contents.compatible);
+    let other = other.as_ref().map_or(&b""[..], |name| name.as_bytes());
+    let (such_as, quote) = match other {
+        [] => ("", ""),
+        _ => (", such as \"", "\","),
+    };
+    pr_err!(
+        "\"{}\" was to be opened as an object of \"{}\", version {}, layout {:#x}; objects of that \
+         compatible string{}{}{} are of another type, version {}, layout {:#x}: if that is \
+         of another module, give one of them another string; if a field changed, a new version and \
+         string; carried on, not used\n",
+        format_args!("{}", opened.escape_ascii()),
+        contents.compatible,
+        contents.version,
+        contents.fingerprint,
+        such_as,
+        format_args!("{}", other.escape_ascii()),
+        quote,
+        entry.version,
+        entry.fingerprint
+    );
+    if is_same_version {
+        Err(EINVAL)
+    } else {
+        Err(EOPNOTSUPP)
+    }
 }

@@ -3,7 +3,6 @@
 //! Opening by name, and by handle.
 
 use core::ffi::CStr;
-use core::fmt::Arguments;
 
 use kernel::alloc::Flags;
 use kernel::prelude::*;
@@ -43,6 +42,16 @@ use crate::names::{
     ArenaPlan,
     Names, //
 };
+
+mod check;
+
+pub(crate) use check::{
+    check_cache,
+    check_entry,
+    has_ended, //
+};
+
+use check::check_layout;
 
 /// What is opened by name: caches, areas, vectors, maps, heaps of strings.
 ///
@@ -201,13 +210,13 @@ impl<T: Preservable> OpenWith for Cache<T> {
     ) -> Result<Self> {
         const { assert_preservable::<T>() };
         let name = check_name(name)?;
-        let geometry = options.geometry::<T>()?;
+        let (contents, geometry) = (Contents::of::<T>(), options.geometry::<T>()?);
         let cache = with_cache(
             framework,
             name,
-            &Contents::of::<T>(),
-            geometry,
+            (&contents, geometry),
             flags,
+            check_cache(name, &contents),
             |names, handle| names.cache_if_up(handle).map(Cache::from_raw).transpose(),
             |names, handle| Cache::from_raw(names.cache(handle)?),
         )?;
@@ -221,30 +230,28 @@ impl<T: Preservable> OpenWith for Cache<T> {
 }
 
 /// Runs `f` on the arena of the cache of a name, which is made, with slabs of that layout, if there is
-/// none. If there is one, `look` comes before: if it returns something, all was done beside others who
-/// only look.
+/// none. If there is one, `check` has to accept its entry; then `look` comes: if it returns something,
+/// all was done beside others who only look.
 pub(crate) fn with_cache<R>(
     framework: &'static Framework,
     name: &[u8],
-    contents: &Contents,
-    geometry: Geometry,
+    (contents, geometry): (&Contents, Geometry),
     flags: Flags,
+    check: impl Fn(&Names, &EntrySer) -> Result,
     look: impl FnOnce(&Names, ArenaHandle<()>) -> Result<Option<R>>,
     f: impl FnOnce(&mut Names, ArenaHandle<()>) -> Result<R>,
 ) -> Result<R> {
     can_sleep(flags)?;
     let pass = framework.gate().enter()?;
-    let there = framework.with_names_shared(|names| {
-        match find(names, name, NameKind::Cache, contents)? {
-            Some(handle) => look(names, handle),
-            None => Ok(None),
-        }
+    let there = framework.with_names_shared(|names| match find(names, name, &check)? {
+        Some(handle) => look(names, handle),
+        None => Ok(None),
     })?;
     if let Some(there) = there {
         return Ok(there);
     }
     framework.with_names(|names| {
-        if let Some(handle) = find(names, name, NameKind::Cache, contents)? {
+        if let Some(handle) = find(names, name, &check)? {
             return f(names, handle);
         }
         let plan = ArenaPlan::cache(contents, geometry);
@@ -287,7 +294,9 @@ fn raw_area_of(
     name: &[u8],
     contents: &Contents,
 ) -> Result<Option<RawArea>> {
-    find(names, name, NameKind::Area, contents)?
+    let check =
+        |names: &Names, entry: &EntrySer| check_entry(names, entry, name, NameKind::Area, contents);
+    find(names, name, check)?
         .map(|handle| raw_area(framework, names, handle))
         .transpose()
 }
@@ -363,14 +372,13 @@ macro_rules! open_areas {
 
 open_areas!(Area, PVec);
 
-/// Finds what a name stands for, and checks that it is what `kind` and `contents` say.
+/// Finds what a name stands for, and lets `check` say whether it is what is to be opened.
 ///
 /// A name whose arena has ended stands for nothing.
 fn find(
     names: &Names,
     name: &[u8],
-    kind: NameKind,
-    contents: &Contents,
+    check: impl Fn(&Names, &EntrySer) -> Result,
 ) -> Result<Option<ArenaHandle<()>>> {
     let Some(found) = names.dictionary.lookup(name).map_err(Refusal::report)? else {
         return Ok(None);
@@ -379,110 +387,8 @@ fn find(
     if has_ended(names, &entry)? {
         return Ok(None);
     }
-    check_entry(names, &entry, name, kind, contents)?;
+    check(names, &entry)?;
     Ok(Some(ArenaHandle::from_raw(entry.value)))
-}
-
-/// Returns whether an entry stands for an arena that has ended.
-///
-/// # Errors
-///
-/// EINVAL if it names no arena, or one whose descriptor is refused.
-pub(crate) fn has_ended(names: &Names, entry: &EntrySer) -> Result<bool> {
-    // The value of an object is the handle of a slot, and no arena's.
-    if entry.kind == NameKind::Object as u16 {
-        return Ok(false);
-    }
-    match names.arena(ArenaHandle::<()>::from_raw(entry.value)) {
-        Ok(_) => Ok(false),
-        Err(error) if error == ENOENT || error == ESTALE => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// Checks that an entry stands for what `kind` and `contents` say.
-///
-/// # Errors
-///
-/// EBUSY for another kind, EINVAL for another compatible string or layout, EOPNOTSUPP for another
-/// version. All are logged: they are mistakes of whoever opens.
-pub(crate) fn check_entry(
-    names: &Names,
-    entry: &EntrySer,
-    name: &[u8],
-    kind: NameKind,
-    contents: &Contents,
-) -> Result {
-    let (name, compatible) = (name.escape_ascii(), contents.compatible);
-    if entry.kind != kind as u16 {
-        pr_err!(
-            "\"{}\" stands for {} and was to be opened as {} of \"{}\": open another name; carried on, \
-             not used\n",
-            format_args!("{name}"),
-            noun(NameKind::from_raw(entry.kind)),
-            noun(Some(kind)),
-            compatible
-        );
-        return Err(EBUSY);
-    }
-    if !names.dictionary.compatible_is(entry, compatible) {
-        pr_err!(
-            "\"{}\" was to be opened as \"{}\" and stands for something else: open another name; \
-             carried on, not used\n",
-            format_args!("{name}"),
-            compatible
-        );
-        return Err(EINVAL);
-    }
-    check_layout(
-        format_args!("\"{name}\""),
-        contents,
-        entry.version,
-        entry.fingerprint,
-    )
-}
-
-fn noun(kind: Option<NameKind>) -> &'static str {
-    match kind {
-        Some(NameKind::Cache) => "a cache",
-        Some(NameKind::Area) => "an area",
-        Some(NameKind::Object) => "an object",
-        Some(NameKind::Directory) | None => "something unknown",
-    }
-}
-
-/// Checks version and fingerprint of `what`, a name or a handle.
-fn check_layout(
-    what: Arguments<'_>,
-    contents: &Contents,
-    version: u32,
-    fingerprint: u64,
-) -> Result {
-    if version != contents.version {
-        pr_err!(
-            "{} (\"{}\"): version is {}, this kernel knows {}: use a consumer of that version, or \
-             another name and compatible string; carried on, not used\n",
-            what,
-            contents.compatible,
-            version,
-            contents.version
-        );
-        return Err(EOPNOTSUPP);
-    }
-    if fingerprint != contents.fingerprint {
-        pr_err!(
-            "{} (\"{}\"): layout of version {} is {:#x}, here {:#x}: a field changed without a new \
-             version, or a map was of other keys or values; change it back, or use another name and \
-             compatible string; carried on, not used\n",
-            what,
-            contents.compatible,
-            version,
-            fingerprint,
-            contents.fingerprint
-        );
-        return Err(EINVAL);
-    }
-    Ok(())
 }
 
 /// Makes an arena and gives it a name.

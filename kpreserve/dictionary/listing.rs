@@ -23,19 +23,37 @@ use crate::abi::{
     NameKind, //
 };
 
-/// The bytes of a name, and room for a NUL.
-struct Name {
+/// The bytes of a name, and room for a NUL; or the first bytes of another string.
+pub(crate) struct Name {
     bytes: [u8; NAME_LEN_MAX + 1],
     len: usize,
 }
 
 impl Name {
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
 impl Dictionary {
+    /// Returns the compatible string of an entry, as far as there is room.
+    pub(crate) fn compatible_of(&self, entry: &EntrySer) -> Name {
+        self.string_at(entry.compatible_offset, entry.compatible_len)
+    }
+
+    /// Returns the name of some object of that compatible string, `None` if there is none. For messages:
+    /// costs a pass over the entries.
+    pub(crate) fn object_of(&self, compatible: &str) -> Option<Name> {
+        let mut indices = 0..self.entries.len() as u32;
+        indices.find_map(|index| {
+            let entry = self.entry(index).ok()??;
+            let is_it = entry.kind == NameKind::Object as u16
+                && self.compatible_is(&entry, compatible)
+                && self.expect_name(index, &entry).is_ok();
+            is_it.then(|| self.string_at(entry.name_offset, entry.name_len))
+        })
+    }
+
     /// Calls `f` with each name that begins with `prefix`, in no particular order; not with those of
     /// the framework.
     ///
@@ -109,17 +127,23 @@ impl Dictionary {
     fn name_of(&self, number: u32) -> Result<(EntrySer, Name), Refusal> {
         let index = number.wrapping_sub(1);
         let entry = self.entry(index)?.unwrap_or(EntrySer::FREE);
-        let mut name = Name {
-            bytes: [0; NAME_LEN_MAX + 1],
-            len: usize::from(entry.name_len).min(NAME_LEN_MAX),
-        };
-        if let Some(bytes) = name.bytes.get_mut(..name.len) {
-            // Checked: the strings have as many bytes.
-            let _ = self.strings.read_at(entry.name_offset as usize, bytes);
-        }
+        let name = self.string_at(entry.name_offset, entry.name_len);
         // The bytes themselves have no other checksum.
         let hash = fnv1a(0, name.as_bytes());
         expect_equal("EntrySer", "hash", index.into(), hash, entry.hash)?;
         Ok((entry, name))
+    }
+
+    /// Returns the string of a checked entry, as far as there is room.
+    fn string_at(&self, offset: u32, len: u16) -> Name {
+        let mut name = Name {
+            bytes: [0; NAME_LEN_MAX + 1],
+            len: usize::from(len).min(NAME_LEN_MAX),
+        };
+        if let Some(bytes) = name.bytes.get_mut(..name.len) {
+            // Checked: the strings have as many bytes.
+            let _ = self.strings.read_at(offset as usize, bytes);
+        }
+        name
     }
 }

@@ -38,7 +38,10 @@ use super::raw::{
 };
 use crate::contents::Contents;
 use crate::global::framework;
-use crate::open::with_cache;
+use crate::open::{
+    check_cache,
+    with_cache, //
+};
 
 /// Caches of LUO's clients have names that begin so.
 const PREFIX: &[u8] = b".luo/";
@@ -269,9 +272,9 @@ pub(super) fn open_cache<S: Preservable>(compatible: &CStr) -> Result<Cache<S>> 
     with_cache(
         framework()?,
         &name,
-        &contents,
-        CacheOptions::NONE.geometry::<S>()?,
+        (&contents, CacheOptions::NONE.geometry::<S>()?),
         GFP_KERNEL,
+        check_cache(&name, &contents),
         |names, handle| names.cache_if_up(handle).map(Cache::from_raw).transpose(),
         |names, handle| Cache::from_raw(names.cache(handle)?),
     )
