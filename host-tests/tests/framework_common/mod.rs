@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod flip;
+pub mod household;
 pub mod layout;
 pub mod world;
 
