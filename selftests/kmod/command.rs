@@ -113,10 +113,11 @@ const COMMANDS: &[(&str, Command)] = &[
     ("luo.drop", luo::unregister),
     #[cfg(CONFIG_KPRESERVE_LUO)]
     ("luo.file", luo::file),
-    // named.set NAME VALUE, named.get NAME (value=...), named.discard NAME
+    // named.set NAME VALUE, named.get NAME (value=...), named.discard NAME, named.other NAME
     ("named.set", named::set),
     ("named.get", named::get),
     ("named.discard", named::discard),
+    ("named.other", named::open_other),
     // open WAY: fails as it should
     ("open", opening::run),
     // claim WAY: fails as it should

@@ -4,7 +4,8 @@
 //!
 //! Where a checksum would give the damage away at once, ways that end in `-sealed` make it right
 //! again, so that the checks behind it have to do their work: that is what a faulty kernel, rather
-//! than a faulty memory, would leave.
+//! than a faulty memory, would leave. Ways that end in `-bit` flip a single bit, and mend it if they are
+//! gone a second time.
 
 use kernel::str::CString;
 use kpreserve::kho::RunSer;
@@ -29,6 +30,7 @@ pub(crate) fn run(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
         Some(("arena", field)) => arena(field, &name),
         Some(("entry", field)) => name_entry(field, &name),
         Some(("slab", field)) => slab(field, &name),
+        Some(("map", field)) => map(field, &name),
         Some(("object", offset)) => object(offset, &name, words.number()? as u64),
         _ => Err(EPROTO),
     }
@@ -111,6 +113,9 @@ fn arena(field: &str, name: &CString) -> Result {
     let mut ser = at.read();
     match field.trim_end_matches("-sealed") {
         "kind" => ser.kind = 77,
+        // Of an area: 0, as if the record were free.
+        "kind-bit" => ser.kind ^= 2,
+        "generation-bit" => ser.generation ^= 1 << 9,
         "stride" => ser.stride_bytes += 3,
         "first-slot" => ser.first_slot = 8,
         "slots" => ser.nr_slots = u32::MAX,
@@ -135,6 +140,14 @@ fn name_entry(field: &str, name: &CString) -> Result {
         image::bucket_of(index)?.write(0x00ff_ffff);
         return Ok(());
     }
+    if field == "tag-bit" {
+        image::bucket_of(index)?.change(|word| *word ^= 1 << 40);
+        return Ok(());
+    }
+    if field == "name-bit" {
+        image::string(at.read().name_offset)?.change(|byte| *byte ^= 1);
+        return Ok(());
+    }
     let mut ser = at.read();
     match field.trim_end_matches("-sealed") {
         "name-offset" => ser.name_offset = u32::MAX,
@@ -147,6 +160,20 @@ fn name_entry(field: &str, name: &CString) -> Result {
     }
     at.write(ser);
     Ok(())
+}
+
+/// The head of a map (`MapSer` in vmalloc/abi.rs).
+fn map(field: &str, name: &CString) -> Result {
+    const STATE_BYTES: usize = 16;
+    match field {
+        // It says that the map is over, in the words of an earlier kernel.
+        "state-bit" => {
+            let head = image::arena_of(name)?;
+            image::in_first_run::<u64>(head, STATE_BYTES)?.change(|state| *state ^= 4);
+            Ok(())
+        }
+        _ => Err(EPROTO),
+    }
 }
 
 /// The first slab of a cache: its header (`SlabSer` in slab/abi.rs), as words, or its first tag.

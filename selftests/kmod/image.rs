@@ -13,6 +13,7 @@ use kpreserve::abi::{
     RootSer,
     ARENA_BUCKETS,
     ARENA_ENTRIES,
+    ARENA_STRINGS,
     ARENA_TABLE,
     NR_TABLES, //
 };
@@ -136,6 +137,12 @@ pub(crate) fn name_entry(name: &CStr) -> Result<(u32, At<EntrySer>)> {
     }
     pr_err!("no such name in the dictionary\n");
     Err(EPROTO)
+}
+
+/// Returns a byte of the dictionary's strings.
+pub(crate) fn string(offset: u32) -> Result<At<u8>> {
+    let active = root()?.read().active_entries.load() as usize;
+    element(*ARENA_STRINGS.get(active).ok_or(EPROTO)?, offset as usize)
 }
 
 /// Returns the bucket that refers to a dictionary entry.

@@ -35,6 +35,22 @@ pub(crate) fn get(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+/// What another module might have, under the same compatible string.
+mod other {
+    kpreserve::preservable! {
+        pub(crate) struct NumberSer {
+            pub(crate) words: [u64; 3],
+        }
+        compatible = "selftest-number", version = 1
+    }
+}
+
+/// `named.other NAME`: opens it as another type of the same compatible string.
+pub(crate) fn open_other(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
+    let name = words.name()?;
+    Named::open(&name, other::NumberSer { words: [1; 3] }, GFP_KERNEL).map(drop)
+}
+
 /// `named.discard NAME`.
 pub(crate) fn discard(words: &mut Words<'_>, _reply: &mut Reply) -> Result {
     let name = words.name()?;
