@@ -140,6 +140,11 @@ int kpreserve_add_subtree(const char *name, u64 phys, size_t size)
 	return kho_add_subtree(name, phys_to_virt(phys), size);
 }
 
+void kpreserve_remove_subtree(u64 phys)
+{
+	kho_remove_subtree(phys_to_virt(phys));
+}
+
 #ifndef KPRESERVE_MAPS_HUGE
 /* vmap() is what there is for modules: an array of all pages, and a small one each. */
 static void *kpreserve_map(const struct kpreserve_run *runs, size_t nr_runs,

@@ -19,6 +19,7 @@ void kpreserve_unpreserve_run(u64 phys, unsigned int order);
 int kpreserve_probe(u64 phys);
 int kpreserve_restore_run(u64 phys, unsigned int order);
 int kpreserve_add_subtree(const char *name, u64 phys, size_t size);
+void kpreserve_remove_subtree(u64 phys);
 int kpreserve_map_runs(const struct kpreserve_run *runs, size_t nr_runs,
 		       unsigned long nr_pages, void **start);
 bool kpreserve_may_reclaim(void);

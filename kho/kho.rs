@@ -58,6 +58,7 @@ mod bindings {
         pub(super) fn kpreserve_probe(phys: u64) -> c_int;
         pub(super) fn kpreserve_restore_run(phys: u64, order: c_uint) -> c_int;
         pub(super) fn kpreserve_add_subtree(name: *const c_char, phys: u64, size: usize) -> c_int;
+        pub(super) fn kpreserve_remove_subtree(phys: u64);
         pub(super) fn kpreserve_map_runs(
             runs: *const KpreserveRun,
             nr_runs: usize,
@@ -76,6 +77,7 @@ mod bindings {
         pub(super) fn kpreserve_kick_worker();
 
         pub(super) fn kho_is_enabled() -> bool;
+        pub(super) fn is_kho_boot() -> bool;
         pub(super) fn kho_retrieve_subtree(
             name: *const c_char,
             phys: *mut u64,
@@ -203,6 +205,16 @@ unsafe impl Handover for Kho {
         to_result(unsafe {
             bindings::kpreserve_add_subtree(name.as_char_ptr(), phys.get(), size_bytes)
         })
+    }
+
+    unsafe fn remove_subtree(&self, phys: Phys) {
+        // SAFETY: the caller promises an address in the direct map.
+        unsafe { bindings::kpreserve_remove_subtree(phys.get()) }
+    }
+
+    fn was_handed_over(&self) -> bool {
+        // SAFETY: no requirements.
+        unsafe { bindings::is_kho_boot() }
     }
 
     fn retrieve_subtree(&self, name: &CStr) -> Result<(Phys, usize)> {

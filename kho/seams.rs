@@ -131,13 +131,15 @@ pub unsafe trait Handover: Sync {
     ///
     /// # Errors
     ///
-    /// ENOMEM if the tracker cannot grow; nothing has changed then.
+    /// ENOMEM if the tracker cannot grow; another errno if it never takes this run (it overlaps with
+    /// scratch memory, or its address is too large). Nothing has changed then.
     ///
     /// # Safety
     ///
     /// The run was allocated or restored as a run of `order`, or is incoming with this order, and
     /// it is not preserved in this boot yet; or it is an aligned part of one that was allocated or
-    /// restored, of which no part that overlaps is preserved, but maybe the whole.
+    /// restored, of which no part that overlaps is preserved, but maybe the whole. An incoming run
+    /// may also be preserved already, with the same order: nothing changes then.
     unsafe fn preserve(&self, phys: Phys, order: u8) -> Result;
 
     /// Undoes [`preserve`](Self::preserve). May sleep; cannot fail.
@@ -175,6 +177,17 @@ pub unsafe trait Handover: Sync {
     ///
     /// The page is preserved and stays so; it is never freed while this kernel runs.
     unsafe fn add_subtree(&self, name: &CStr, phys: Phys, size_bytes: usize) -> Result;
+
+    /// Undoes [`add_subtree`](Self::add_subtree) for whatever name the page at `phys` was announced
+    /// under; nothing happens if it was not. May sleep; cannot fail.
+    ///
+    /// # Safety
+    ///
+    /// The page lies in the window, and nobody else announced it.
+    unsafe fn remove_subtree(&self, phys: Phys);
+
+    /// Returns whether the previous kernel handed anything over, to anybody.
+    fn was_handed_over(&self) -> bool;
 
     /// Returns what the previous kernel announced under `name`.
     ///

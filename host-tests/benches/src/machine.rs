@@ -122,6 +122,12 @@ unsafe impl Handover for BenchMachine {
         Ok(())
     }
 
+    unsafe fn remove_subtree(&self, _phys: Phys) {}
+
+    fn was_handed_over(&self) -> bool {
+        false
+    }
+
     fn retrieve_subtree(&self, _name: &CStr) -> Result<(Phys, usize)> {
         Err(ENOENT)
     }

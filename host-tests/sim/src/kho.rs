@@ -55,6 +55,9 @@ unsafe impl Handover for SimMachine {
         if state.faults.fails(Call::Preserve) {
             return Err(ENOMEM);
         }
+        if state.faults.fails(Call::Refuse) {
+            return Err(EINVAL);
+        }
         self.check_preservable(&mut state, phys, order)?;
         state.keys.insert((phys.get(), order));
         drop(state);
@@ -146,6 +149,19 @@ unsafe impl Handover for SimMachine {
         Ok(())
     }
 
+    unsafe fn remove_subtree(&self, phys: Phys) {
+        might_sleep("remove_subtree()");
+        recorder::step(self, "before remove_subtree");
+        let mut state = self.state();
+        state.subtrees_out.retain(|_, &mut (at, _)| at != phys.get());
+        drop(state);
+        recorder::step(self, "after remove_subtree");
+    }
+
+    fn was_handed_over(&self) -> bool {
+        self.config.has_kho && self.generation > 1
+    }
+
     fn retrieve_subtree(&self, name: &CStr) -> Result<(Phys, usize)> {
         let mut state = self.state();
         state.counters.retrieve_subtree += 1;
@@ -203,7 +219,9 @@ impl SimMachine {
             .filter(|&(_, whole)| whole > order)
             .map(|(head, whole)| (self.memory.phys(head).get(), whole));
         if let Some(key) = state.key_inside(at, at + size_bytes as u64) {
-            if Some(key) != of_whole {
+            // What an earlier attempt of this boot has handed on already.
+            let is_again = is_incoming && key == (at, order);
+            if Some(key) != of_whole && !is_again {
                 state.violate(format!(
                     "preserve of {at:#x}, order {order}: {key:x?} is there"
                 ));
