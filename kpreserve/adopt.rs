@@ -30,9 +30,12 @@ use crate::abi::{
 use crate::pool::Pool;
 use crate::root::Root;
 use crate::survey::{
+    is_charged,
+    subtree,
     survey,
     Survey,
     Tag,
+    Unfit,
     OWNER_ROOT, //
 };
 use crate::table::RunTable;
@@ -42,15 +45,19 @@ pub(crate) struct Adopted {
     pub(crate) root: Root,
     pub(crate) table: RunTable,
     pub(crate) pool: Pool,
+    /// What is handed on without being used: runs of entries that were refused.
+    pub(crate) carried: KVVec<PageRun<Pledged>>,
+    /// Sound runs that KHO did not hand on, or did not give back: the image itself is not at fault.
+    pub(crate) nr_withheld: usize,
 }
 
 /// Takes over the image that the previous kernel announced.
 ///
 /// # Errors
 ///
-/// ENOENT if there is none; EBUSY if this boot has taken it already; EINVAL or EOPNOTSUPP
-/// (version) if the root page is refused; ENOMEM. The image is untouched then.
-pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
+/// [`Unfit`]: the image is untouched then, but for the one [`Unfit::Failed`] with EINVAL: KHO did not
+/// give back the frame that it had marked. The image is handed on then.
+pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted, Unfit> {
     let Survey {
         root,
         runs,
@@ -67,7 +74,9 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
     table.reserve(nr_blocks, nr_places)?;
     let mut pool = Pool::with_capacity(runs.len(), refused)?;
 
-    let pledged = pledge(machine, root, runs, carried)?;
+    let nr_runs = runs.len();
+    let (pledged, carried) = pledge(machine, root, runs, carried, &mut pool)?;
+    let mut nr_withheld = nr_runs - pledged.len();
 
     for (run, tag) in pledged.into_iter() {
         // SAFETY: the survey compared all runs with each other: no two overlap.
@@ -81,9 +90,12 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
                 );
                 if tag.is_frame() {
                     // Without the frame nothing else can be reached; all of it is carried on.
-                    return Err(error);
+                    return Err(error.into());
                 }
-                pool.refuse(tag.owner);
+                if is_charged(tag.owner) {
+                    pool.refuse(tag.owner);
+                }
+                nr_withheld += 1;
                 continue;
             }
         };
@@ -91,37 +103,63 @@ pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted> {
             // The page stays as it is: `root` points to it.
             OWNER_ROOT => {}
             OWNER_TABLE => table.attach(run, |place| free_places.contains(place))?,
-            owner => pool.add(owner, tag.index, run, LedgerSlot(tag.place))?,
+            owner => {
+                table.note_inherited(run.order());
+                pool.add(owner, tag.index, run, LedgerSlot(tag.place))?;
+            }
         }
     }
     pool.sort();
-    Ok(Adopted { root, table, pool })
+    Ok(Adopted {
+        root,
+        table,
+        pool,
+        carried,
+        nr_withheld,
+    })
 }
 
+/// Runs that are handed on, with whose they are, and those that nobody uses.
+type Pledge = (KVVec<(PageRun<Pledged>, Tag)>, KVVec<PageRun<Pledged>>);
+
 /// Steps 2 and 3.
+///
+/// A run that KHO never takes is given up alone, with a message: it is of no use to try again.
 fn pledge(
     machine: &'static dyn Machine,
     root: Root,
     runs: KVVec<(PageRun<Incoming>, Tag)>,
     carried: KVVec<PageRun<Incoming>>,
-) -> Result<KVVec<(PageRun<Pledged>, Tag)>> {
+    pool: &mut Pool,
+) -> Result<Pledge, Unfit> {
     let mut pledged = KVVec::with_capacity(runs.len(), GFP_KERNEL)?;
     let mut passed_by = KVVec::with_capacity(carried.len(), GFP_KERNEL)?;
+    let mut frame = None;
     let result = runs
         .into_iter()
         .try_for_each(|(run, tag)| -> Result {
-            pledged.push((run.preserve()?, tag), GFP_KERNEL)?;
+            match hand_on(run)? {
+                Ok(run) => pledged.push((run, tag), GFP_KERNEL)?,
+                Err(error) if tag.is_frame() => {
+                    frame = Some(error);
+                    return Err(error);
+                }
+                Err(_) if is_charged(tag.owner) => pool.refuse(tag.owner),
+                Err(_) => {}
+            }
             Ok(())
         })
         .and_then(|()| {
             carried.into_iter().try_for_each(|run| -> Result {
-                passed_by.push(run.preserve()?, GFP_KERNEL)?;
+                if let Ok(run) = hand_on(run)? {
+                    passed_by.push(run, GFP_KERNEL)?;
+                }
                 Ok(())
             })
         })
         .and_then(|()| announce(machine, root));
     match result {
-        Ok(()) => Ok(pledged),
+        Ok(()) => Ok((pledged, passed_by)),
         Err(error) => {
             while let Some(run) = passed_by.pop() {
                 let _ = run.unpreserve();
@@ -130,8 +168,34 @@ fn pledge(
                 // It is incoming again, as it was.
                 let _ = run.unpreserve();
             }
-            Err(error)
+            match frame {
+                Some(_) => Err(Unfit::Refused(EINVAL, subtree(machine)?)),
+                None => Err(error.into()),
+            }
         }
+    }
+}
+
+/// Hands a run on to the next kernel.
+///
+/// # Errors
+///
+/// ENOMEM, which may go by. What KHO has against the run itself is the inner error: it was logged, and
+/// the run is given up.
+pub(crate) fn hand_on(run: PageRun<Incoming>) -> Result<Result<PageRun<Pledged>>> {
+    let (phys, size_bytes) = (run.phys(), run.size_bytes());
+    match run.preserve() {
+        Err(error) if error != ENOMEM => {
+            pr_err!(
+                "KHO does not take the run at {:#x} ({} KiB): {:?}; the next kernel will not have \
+                 it, what it holds is lost then\n",
+                phys.get(),
+                size_bytes / 1024,
+                error
+            );
+            Ok(Err(error))
+        }
+        other => other.map(Ok),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::framework::{
 };
 use crate::global::{
     framework,
+    set_failed,
     set_framework, //
 };
 
@@ -50,20 +51,11 @@ fn bring_up(module: &'static ThisModule, begin_anew: bool) -> Result {
     } else {
         IfRefused::Fail
     };
-    let framework = Framework::boot(&KHO, if_refused)?;
+    let framework = Framework::boot(&KHO, if_refused).inspect_err(|&error| set_failed(error))?;
     // SAFETY: `ThisModule` holds this module, or NULL when built in, which is what the callee
     // takes.
     unsafe { bindings::kpreserve_pin_module(module.as_ptr().cast()) };
     set_framework(framework);
-
-    let stats = framework.stats();
-    pr_info!(
-        "generation {}: {} runs ({} KiB) adopted, {} names\n",
-        stats.generation,
-        stats.nr_runs_inherited,
-        stats.nr_pages_inherited * 4,
-        stats.nr_names
-    );
     Ok(())
 }
 
@@ -72,6 +64,7 @@ fn bring_up(module: &'static ThisModule, begin_anew: bool) -> Result {
 extern "C" fn kpreserve_on_reboot() {
     if let Ok(framework) = framework() {
         framework.freeze();
+        framework.say_what_is_handed_on();
     }
 }
 

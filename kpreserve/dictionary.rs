@@ -101,7 +101,7 @@ pub(crate) struct Dictionary {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) entry: EntrySer,
-    index: u32,
+    pub(crate) index: u32,
 }
 
 /// Returns what links and buckets call the entry at an index.
@@ -138,6 +138,11 @@ impl Dictionary {
         };
         dictionary.settle().map_err(Refusal::report)?;
         Ok(dictionary)
+    }
+
+    /// Returns how many entries there are, those of names, of directories, and free ones.
+    pub(crate) fn nr_entries(&self) -> usize {
+        self.entries.len()
     }
 
     /// Returns how many names there are.

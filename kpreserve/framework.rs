@@ -15,28 +15,43 @@ use kernel::time::{
 };
 use kpreserve_kho::{
     ledger::FREEZE_WAIT_MS,
+    phys::PAGE_SIZE_BYTES,
+    run::Pledged,
     Arena,
     Gate,
     GatePass,
     Ledger,
     LedgerSlot,
     Machine,
+    PageRun,
     Phys,
     Run, //
 };
 
 use crate::adopt::{
     adopt,
-    announce,
     Adopted, //
+};
+use crate::carry::{
+    begin,
+    carry_on,
+    replace, //
 };
 use crate::names::Names;
 use crate::pool::Pool;
 use crate::roll::Roll;
 use crate::root::Root;
 use crate::rwlock::RwLock;
-use crate::survey::survey;
+use crate::survey::{
+    survey,
+    Subtree,
+    Unfit, //
+};
 use crate::table::RunTable;
+use crate::tally::Tally;
+
+/// KiB of a page.
+const PAGE_KIB: usize = PAGE_SIZE_BYTES / 1024;
 
 /// The framework of this boot.
 ///
@@ -51,6 +66,7 @@ pub struct Framework {
     inherited: (usize, usize),
     roll: Roll,
     reclaim_counts: ReclaimCounts,
+    tally: Tally,
     #[pin]
     gate: Gate,
     #[pin]
@@ -68,13 +84,13 @@ pub(crate) struct ReclaimCounts {
     pub(crate) nr_cpus_drained: Atomic<u64>,
 }
 
-/// What [`Framework::boot`] does about an image that is refused.
+/// What [`Framework::boot`] does about an image that is refused, or whose names are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IfRefused {
-    /// Fail; the image stays as it is.
+    /// Use none of it, and hand it on to the next kernel as it is.
     Fail,
-    /// Begin a new image; the refused one is not carried on, its memory is out of reach until the
-    /// next boot.
+    /// Begin a new image. The refused one is lost: if it is the root page or the run table that is
+    /// refused, its memory is out of reach until the next boot; if it is the names, it is freed.
     BeginAnew,
 }
 
@@ -108,18 +124,20 @@ pub struct Stats {
 impl Framework {
     /// Adopts the image of the previous kernel, or begins one if there is none. Once a boot.
     ///
+    /// An image that is refused is handed on to the next kernel as it is: as far as its run table can
+    /// be read, nothing of it is lost. It may be tried again in this boot, also with
+    /// [`IfRefused::BeginAnew`].
+    ///
     /// May sleep. Cost: a few dozen instructions a run, a few a page; nothing an object.
     ///
     /// # Errors
     ///
     /// - EOPNOTSUPP if this kernel does not hand memory over (`kho=on` is missing on the command
-    ///   line), or if the image has a newer version.
-    /// - EBUSY if this boot owns the image already.
-    /// - EINVAL if the root page or the frame of the run table is refused.
-    /// - ENOMEM.
-    ///
-    /// The image is as it was in each case, and a later kernel may still adopt it if this one was
-    /// not the first owner after it.
+    ///   line): what there is of an image is lost. Or if the image has a newer version: it is handed
+    ///   on.
+    /// - EINVAL if the root page or the frame of the run table is refused: handed on.
+    /// - EBUSY if this boot owns an image already.
+    /// - ENOMEM: the image is as it was. If nobody tries again in this boot, it is lost.
     pub fn boot(machine: &'static dyn Machine, if_refused: IfRefused) -> Result<&'static Self> {
         if !machine.is_enabled() {
             say_what_is_locked_away(machine);
@@ -127,19 +145,50 @@ impl Framework {
         }
         // Room for the framework first: after the adoption nothing may fail.
         let place = KBox::<Self>::new_uninit(GFP_KERNEL)?;
-        let adopted = match adopt(machine) {
-            Err(error) if error == ENOENT => begin(machine)?,
-            Err(error)
-                if if_refused == IfRefused::BeginAnew
-                    && (error == EINVAL || error == EOPNOTSUPP) =>
-            {
-                pr_warn!("beginning a new image, as asked; the refused one is given up\n");
-                begin(machine)?
+        let adopted = adopt(machine).or_else(|unfit| go_on(machine, unfit, if_refused))?;
+        let nr_withheld = adopted.nr_withheld;
+        let (framework, carried) = Self::put(place, machine, adopted)?;
+        // The image is ours and handed on, whatever its names are like: a failure here shows again
+        // at the first open.
+        match framework.with_names(|_| Ok(())) {
+            Err(error) if error == EINVAL || error == EOPNOTSUPP => {
+                if if_refused == IfRefused::BeginAnew && nr_withheld == 0 {
+                    return Ok(framework.give_up(carried).unwrap_or(framework));
+                }
+                pr_err!(
+                    "the names of the image are refused: nothing can be opened in this boot. {} runs \
+                     ({} KiB) are carried on. {}\n",
+                    framework.inherited.0,
+                    framework.inherited.1 * PAGE_KIB,
+                    if nr_withheld > 0 {
+                        "It was KHO that withheld a run, and the next kernel may get it: fresh=1 does \
+                         not apply"
+                    } else {
+                        "To give them up and begin a new image, let the next kernel load kpreserve \
+                         with fresh=1 (kpreserve.fresh=1 on its command line)"
+                    }
+                );
             }
-            other => other?,
-        };
-        let Adopted { root, table, pool } = adopted;
+            _ => framework.say_what_was_adopted(),
+        }
+        Ok(framework)
+    }
+
+    /// Makes the framework of an image that is ours.
+    fn put(
+        place: KBox<core::mem::MaybeUninit<Self>>,
+        machine: &'static dyn Machine,
+        adopted: Adopted,
+    ) -> Result<(&'static Self, KVVec<PageRun<Pledged>>)> {
+        let Adopted {
+            root,
+            table,
+            pool,
+            carried,
+            nr_withheld: _,
+        } = adopted;
         let inherited = pool.waiting();
+        let tally = Tally::new(&table, &pool, root.head().nr_names.load());
         let init = try_pin_init!(Self {
             machine,
             root,
@@ -150,6 +199,7 @@ impl Framework {
                 nr_pages: Atomic::new(0),
                 nr_cpus_drained: Atomic::new(0),
             },
+            tally,
             gate <- Gate::new(),
             names <- RwLock::new(None),
             pool <- new_mutex!(pool, "kpreserve_pool"),
@@ -160,10 +210,86 @@ impl Framework {
         let framework: &'static Self = KBox::leak(unsafe { Pin::into_inner_unchecked(framework) });
         framework.root.head().generation.fetch_add(1);
         framework.root.head().boot.store(machine.random_u64());
-        // The image is ours and handed on, whatever its names are like: a failure here shows again
-        // at the first open.
-        let _ = framework.with_names(|_| Ok(()));
-        Ok(framework)
+        Ok((framework, carried))
+    }
+
+    /// Begins a new image in the place of this one, whose names are refused; all that this one has
+    /// is freed. `None` if that cannot be done: all is as it was then.
+    ///
+    /// Nothing is open: there are no names to open it by. The new root page is announced before
+    /// anything of the old image goes.
+    fn give_up(&'static self, carried: KVVec<PageRun<Pledged>>) -> Option<&'static Self> {
+        let old = Subtree {
+            phys: self.root.phys(),
+            size_bytes: PAGE_SIZE_BYTES,
+        };
+        let begin = || {
+            let place = KBox::<Self>::new_uninit(GFP_KERNEL)?;
+            let pool = Pool::with_capacity(0, KVVec::new())?;
+            let (root, page) = Root::create(self.machine)?;
+            if let Err(error) = replace(self.machine, old, root) {
+                drop(page.unpreserve());
+                return Err(error);
+            }
+            let adopted = Adopted {
+                root,
+                table: RunTable::new(root),
+                pool,
+                carried: KVVec::new(),
+                nr_withheld: 0,
+            };
+            Self::put(place, self.machine, adopted)
+        };
+        let (framework, _) = begin()
+            .inspect_err(|error| {
+                pr_err!(
+                    "cannot begin a new image: {:?}; the old one, whose names are refused, is \
+                     carried on\n",
+                    error
+                );
+            })
+            .ok()?;
+        self.pool
+            .lock()
+            .take_all(|run| drop(run.pages.unpreserve()));
+        self.table.lock().free_blocks();
+        for run in carried {
+            // Not ours to free: it was never restored.
+            let _ = run.unpreserve();
+        }
+        // SAFETY: the root page was preserved as a run of this order by `adopt`, and is announced no
+        // more. It is not freed: KHO's debugfs shows it as long as the kernel runs.
+        unsafe { self.machine.unpreserve(old.phys, 0) };
+        pr_warn!(
+            "began a new image, as asked; the one whose names are refused is given up: {} runs ({} \
+             KiB) are freed\n",
+            self.inherited.0,
+            self.inherited.1 * PAGE_KIB
+        );
+        Some(framework)
+    }
+
+    /// Says in one line what came from the previous kernel.
+    fn say_what_was_adopted(&self) {
+        let head = self.root.head();
+        let generation = head.generation.load();
+        if generation > 1 {
+            pr_info!(
+                "generation {}: {} runs ({} KiB) adopted, {} names\n",
+                generation,
+                self.inherited.0,
+                self.inherited.1 * PAGE_KIB,
+                head.nr_names.load()
+            );
+        }
+    }
+
+    /// Says in one line what the next kernel gets, and what of it nobody has opened in this boot: for
+    /// the reboot notifier, behind [`freeze`](Self::freeze). Takes no lock.
+    pub fn say_what_is_handed_on(&self) {
+        let head = self.root.head();
+        self.tally
+            .say_what_is_handed_on(head.generation.load(), head.nr_names.load());
     }
 
     /// Shuts structural writers out, and waits for those that are inside, up to 10 s. Idempotent.
@@ -277,13 +403,29 @@ impl Framework {
         self.pool.lock().has_inherited(id)
     }
 
+    /// The same, or runs that were refused.
+    pub(crate) fn is_claimed(&self, id: u32) -> bool {
+        let pool = self.pool.lock();
+        pool.has_inherited(id) || pool.is_refused(id)
+    }
+
+    /// Returns where it is counted what there is.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Opens an arena: its runs leave the pool.
     ///
     /// # Errors
     ///
     /// EBUSY if it is open, EINVAL if a run of it was refused, ENOMEM.
     pub(crate) fn open_arena(&'static self, id: u32) -> Result<Arena> {
-        let runs = self.pool.lock().take(id)?;
+        let runs = {
+            let mut pool = self.pool.lock();
+            let runs = pool.take(id);
+            self.tally.note_pool(&pool);
+            runs?
+        };
         // SAFETY: the pool gave the runs out, which it does once until they are returned.
         Ok(unsafe { Arena::new(self.machine, self, id, runs) })
     }
@@ -302,13 +444,16 @@ impl Ledger for Framework {
         owner: u32,
         index: u32,
     ) -> Result<LedgerSlot> {
-        self.table
-            .lock()
-            .insert(self.machine, phys, order, owner, index)
+        let mut table = self.table.lock();
+        let slot = table.insert(self.machine, phys, order, owner, index);
+        self.tally.note_table(&table);
+        slot
     }
 
     unsafe fn erase(&self, _pass: &GatePass<'_>, slot: LedgerSlot) {
-        self.table.lock().remove(slot);
+        let mut table = self.table.lock();
+        table.remove(slot);
+        self.tally.note_table(&table);
     }
 
     unsafe fn close(&self, id: u32, runs: KVVec<Run>) {
@@ -345,17 +490,47 @@ fn say_what_is_locked_away(machine: &'static dyn Machine) {
     }
 }
 
-/// Begins an image: a root page without runs, announced to the next kernel.
-fn begin(machine: &'static dyn Machine) -> Result<Adopted> {
-    let pool = Pool::with_capacity(0, KVVec::new())?;
-    let (root, page) = Root::create(machine)?;
-    if let Err(error) = announce(machine, root) {
-        drop(page.unpreserve());
-        return Err(error);
+/// What is done when there is no image to adopt: a new one, if there is none or if that was asked for;
+/// else what there is, is handed on.
+fn go_on(machine: &'static dyn Machine, unfit: Unfit, if_refused: IfRefused) -> Result<Adopted> {
+    match (unfit, if_refused) {
+        (Unfit::Absent, _) => {
+            say_that_there_is_none(machine);
+            begin(machine, None)
+        }
+        (Unfit::Refused(_, subtree) | Unfit::Taken(subtree), IfRefused::BeginAnew) => {
+            begin(machine, Some(subtree))
+        }
+        // KHO's own tree is broken there, or it did not give back what it had marked; in the second
+        // case the image is announced, and this says so.
+        (Unfit::Failed(error), IfRefused::BeginAnew) if error == EINVAL => begin(machine, None),
+        (Unfit::Refused(error, subtree), IfRefused::Fail) => {
+            match carry_on(machine, subtree) {
+                Err(lost) if lost == EINVAL => pr_err!(
+                    "the image is refused, and its root page at {:#x} cannot be handed on: it is lost \
+                     with this kernel. To begin a new one, load kpreserve with fresh=1 (insmod \
+                     kpreserve.ko fresh=1, or kpreserve.fresh=1 on the command line)\n",
+                    subtree.phys.get()
+                ),
+                other => other?,
+            }
+            Err(error)
+        }
+        (unfit, _) => Err(unfit.errno()),
     }
-    Ok(Adopted {
-        root,
-        table: RunTable::new(root),
-        pool,
-    })
+}
+
+/// Says why a boot that was not cold has no image.
+fn say_that_there_is_none(machine: &'static dyn Machine) {
+    if machine.was_handed_over() {
+        pr_warn!(
+            "beginning a new image: the kernel before this one used Kexec Handover, but handed no image \
+             of kpreserve over: kpreserve was not loaded there. What kernels before it had preserved \
+             with kpreserve is lost; load kpreserve in every kernel of the chain\n"
+        );
+    } else {
+        pr_info!(
+            "generation 1: beginning a new image; no kernel before this one handed one over\n"
+        );
+    }
 }

@@ -29,6 +29,8 @@
 //! | [`abi`] | what crosses a kexec: root page, dictionary entries |
 //! | `root`, `table` | the root page; the run table |
 //! | `survey`, `adopt` | looking at the previous kernel's image, and taking it over |
+//! | `flip`, `carry` | entries with a wrong bit; an image that is refused, and handed on |
+//! | `tally`, `opened` | what there is, and what of it nobody has opened |
 //! | `pool` | runs of arenas that nobody has open |
 //! | [`framework`] | [`Framework`]: one a boot |
 //! | `names`, `dictionary` | arena table, names |
@@ -53,9 +55,11 @@ pub mod allocator;
 #[cfg(CONFIG_RUST)]
 pub mod boot;
 pub mod box_handle;
+mod carry;
 mod classes;
 mod contents;
 mod dictionary;
+mod flip;
 pub mod framework;
 pub mod global;
 #[cfg(CONFIG_KPRESERVE_LUO)]
@@ -65,6 +69,7 @@ mod named;
 mod names;
 pub mod namespace;
 pub mod open;
+mod opened;
 mod pool;
 mod reclaim;
 mod roll;
@@ -72,6 +77,7 @@ mod root;
 mod rwlock;
 mod survey;
 mod table;
+mod tally;
 
 pub use allocator::PreservedPool;
 pub use box_handle::{

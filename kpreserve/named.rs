@@ -31,7 +31,6 @@ use crate::abi::{
 use crate::contents::Contents;
 use crate::dictionary::{
     check_name,
-    Found,
     Meaning, //
 };
 use crate::framework::Framework;
@@ -161,13 +160,15 @@ fn claim_named<T: Preservable>(
     name: &[u8],
 ) -> Result<Option<Preserved<T>>> {
     let found = names.dictionary.lookup(name).map_err(Refusal::report)?;
-    let Some(Found { entry, .. }) = found else {
+    let Some(found) = found else {
         return Ok(None);
     };
+    let entry = found.entry;
     if has_ended(names, &entry)? {
         return Ok(None);
     }
     check_entry(names, &entry, name, NameKind::Object, &Contents::of::<T>())?;
+    names.note_opened(&found);
     let claimed = cache.claim(Handle::from_raw(entry.value));
     claimed.map(Some).map_err(|error| {
         // A name goes before its object, so one whose object is gone, or another one, is damaged.
@@ -199,7 +200,9 @@ fn bind_named<T: Preservable>(
         fingerprint: T::FINGERPRINT,
         value: object.handle().into_raw(),
     };
-    names.dictionary.insert(pass, name, meaning)
+    names.dictionary.insert(pass, name, meaning)?;
+    names.note_made(name);
+    Ok(())
 }
 
 /// The cache that all named objects of a type share, for the one of `opened`. It has a name that no user

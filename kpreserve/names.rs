@@ -39,8 +39,12 @@ use crate::abi::{
     ARENA_TABLE, //
 };
 use crate::contents::Contents;
-use crate::dictionary::Dictionary;
+use crate::dictionary::{
+    Dictionary,
+    Found, //
+};
 use crate::framework::Framework;
+use crate::opened::OpenedNames;
 use crate::roll;
 
 mod record;
@@ -112,6 +116,7 @@ struct Up {
 /// The named part of an image.
 pub(crate) struct Names {
     framework: &'static Framework,
+    opened: OpenedNames,
     arenas: PVec<ArenaSer>,
     free_arenas: KVec<u32>,
     pub(crate) dictionary: Dictionary,
@@ -172,9 +177,10 @@ impl Names {
         let (active, idle) = buckets_ids(framework);
         let ((entries, strings), idle_ids) = entries_ids(framework);
         let entries = own::<EntrySer>(framework, &arenas, entries)?;
-        // Entries never go, and a copy is in use only once it is whole.
-        let idle_entries = own::<EntrySer>(framework, &arenas, idle_ids.0)?;
-        let nr_idle = idle_entries.len() as u64;
+        // Entries never go, and a copy is in use only once it is whole. What cannot be opened may be
+        // the one that is meant.
+        let idle_entries = idle_if_sound(own::<EntrySer>(framework, &arenas, idle_ids.0))?;
+        let nr_idle = idle_entries.as_ref().map_or(1, |idle| idle.len());
         expect(
             "RootSer",
             "active_entries",
@@ -194,11 +200,20 @@ impl Names {
         )?;
         // A table that was cut while it was rebuilt, or not given back any more; and not before the
         // one in use was found to be one.
-        give_back(own::<SharedU64>(framework, &arenas, idle)?, &pass)?;
-        give_back(idle_entries, &pass)?;
-        give_back(own::<u8>(framework, &arenas, idle_ids.1)?, &pass)?;
+        if let Some(buckets) = idle_if_sound(own::<SharedU64>(framework, &arenas, idle))? {
+            give_back(buckets, &pass)?;
+        }
+        if let Some(entries) = idle_entries {
+            give_back(entries, &pass)?;
+        }
+        if let Some(strings) = idle_if_sound(own::<u8>(framework, &arenas, idle_ids.1))? {
+            give_back(strings, &pass)?;
+        }
+        let opened = OpenedNames::none(dictionary.nr_entries(), dictionary.nr_names())?;
+        framework.tally().note_names(opened.nr_unopened());
         Ok(Self {
             framework,
+            opened,
             arenas,
             free_arenas,
             dictionary,
@@ -262,22 +277,30 @@ impl Names {
     ) -> Result<ArenaHandle<()>> {
         let id = match self.free_arenas.pop() {
             Some(id) => id,
-            None => {
-                let id = u32::try_from(self.arenas.len()).map_err(|_| ENOMEM)?;
-                expect_unused(self.framework, id, id)?;
-                // So that retiring it cannot fail.
-                let nr_free = self.free_arenas.len();
-                self.free_arenas
-                    .reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
-                expect_nothing_behind(&self.arenas)?;
-                self.arenas.push_with(pass, ArenaSer::free(0))?;
-                id
-            }
+            None => self.extend_arenas(pass)?,
         };
         let record = self.arenas.get_mut(id as usize).ok_or(EINVAL)?;
         let generation = record.generation.wrapping_add(1);
         record.replace(plan.record(self.framework.root_id(), id, generation));
         Ok(ArenaHandle::new(id, generation))
+    }
+
+    /// Adds a free record to the arena table, and returns its id.
+    fn extend_arenas(&mut self, pass: &GatePass<'_>) -> Result<u32> {
+        loop {
+            let id = u32::try_from(self.arenas.len()).map_err(|_| ENOMEM)?;
+            expect_unused(self.framework, id, id)?;
+            // So that retiring it cannot fail.
+            let nr_free = self.free_arenas.len();
+            self.free_arenas
+                .reserve(self.arenas.len() + 1 - nr_free, GFP_KERNEL)?;
+            expect_nothing_behind(&self.arenas)?;
+            self.arenas.push_with(pass, ArenaSer::free(0))?;
+            // An id that a refused run names is left out, and stays so: that run may come back.
+            if !self.framework.is_claimed(id) {
+                return Ok(id);
+            }
+        }
     }
 
     /// Ends an arena, which has no runs left and is not open.
@@ -297,6 +320,20 @@ impl Names {
     /// another one has taken its place: what says so has been checked, too.
     pub(crate) fn arena<T>(&self, handle: ArenaHandle<T>) -> Result<&'static ArenaSer> {
         named_by(self.framework, &self.arenas, handle)
+    }
+
+    /// Notes that somebody has opened a name, or made it another one.
+    pub(crate) fn note_opened(&self, found: &Found) {
+        if let Some(nr_unopened) = self.opened.note(found.index) {
+            self.framework.tally().note_names(nr_unopened);
+        }
+    }
+
+    /// Notes that a name was made.
+    pub(crate) fn note_made(&self, name: &[u8]) {
+        if let Ok(Some(found)) = self.dictionary.lookup(name) {
+            self.opened.note_made(found.index);
+        }
     }
 
     /// Returns the cache on an arena, if it is up.
@@ -395,6 +432,15 @@ fn entries_ids(framework: &'static Framework) -> ((u32, u32), (u32, u32)) {
     }
 }
 
+/// Returns an arena that is not in use, and is to be emptied; `None` if it is refused: it is left as
+/// it is, and nobody needs it.
+fn idle_if_sound<T: Preservable>(idle: Result<PVec<T>>) -> Result<Option<PVec<T>>> {
+    match idle {
+        Err(error) if error == EINVAL => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Gives back the entries and strings that are not in use: what a compaction left, whole or cut.
 fn empty_idle(
     framework: &'static Framework,
@@ -442,7 +488,7 @@ fn make_own_arenas(
     Ok(())
 }
 
-/// Checks that nobody has used the arena `id`, which is behind the `len` of the arena table: its
+/// Checks that nobody uses the arena `id`, which is behind the `len` of the arena table: its
 /// record would be written over otherwise. A record is there before the first run of its arena.
 fn expect_unused(framework: &'static Framework, len: u32, id: u32) -> Result {
     expect(

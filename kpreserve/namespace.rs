@@ -157,9 +157,13 @@ impl Framework {
                 if !has_ended(names, &there.entry)? {
                     return Err(EEXIST);
                 }
+                names.note_opened(&there);
                 names.dictionary.remove(&pass, there)?;
             }
-            names.dictionary.rename(&pass, found, new)
+            names.note_opened(&found);
+            names.dictionary.rename(&pass, found, new)?;
+            names.note_made(new);
+            Ok(())
         })
     }
 
@@ -177,6 +181,7 @@ impl Framework {
             if !has_ended(names, &found.entry)? {
                 return Err(EBUSY);
             }
+            names.note_opened(&found);
             names.dictionary.remove(&pass, found)
         })
     }

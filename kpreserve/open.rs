@@ -385,9 +385,11 @@ fn find(
     };
     let entry = found.entry;
     if has_ended(names, &entry)? {
+        names.note_opened(&found);
         return Ok(None);
     }
     check(names, &entry)?;
+    names.note_opened(&found);
     Ok(Some(ArenaHandle::from_raw(entry.value)))
 }
 
@@ -413,6 +415,7 @@ fn make(
         names.retire_arena(handle.id());
         return Err(error);
     }
+    names.note_made(name);
     Ok(handle)
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Pool {
     returned: KVec<(u32, KVVec<Run>)>,
     open: KVec<u32>,
     refused: KVVec<u32>,
+    /// Inherited runs that have never left the pool, and their pages.
+    unopened: (usize, usize),
     sorting: Option<Sorting>,
 }
 
@@ -53,6 +55,7 @@ impl Pool {
             returned: KVec::new(),
             open: KVec::new(),
             refused,
+            unopened: (0, 0),
             sorting: Some(Sorting {
                 keys: KVVec::with_capacity(nr_runs, GFP_KERNEL)?,
                 scratch: KVVec::from_elem((0, 0, 0), scratch_len(nr_runs), GFP_KERNEL)?,
@@ -74,6 +77,8 @@ impl Pool {
         slot: LedgerSlot,
     ) -> Result {
         let run = Run { pages, slot, index };
+        self.unopened.0 += 1;
+        self.unopened.1 += run.pages.nr_pages();
         self.inherited.push((owner, Some(run)), GFP_KERNEL)?;
         Ok(())
     }
@@ -124,12 +129,33 @@ impl Pool {
         total
     }
 
-    /// Returns whether an arena has inherited runs that wait, or that were refused.
+    /// Returns how many inherited runs nobody has opened in this boot, and their pages.
+    pub(crate) fn unopened(&self) -> (usize, usize) {
+        self.unopened
+    }
+
+    /// Takes out everything that waits.
+    pub(crate) fn take_all(&mut self, mut f: impl FnMut(Run)) {
+        for (_, run) in self.inherited.iter_mut() {
+            run.take().into_iter().for_each(&mut f);
+        }
+        while let Some((_, runs)) = self.returned.pop() {
+            runs.into_iter().for_each(&mut f);
+        }
+        self.unopened = (0, 0);
+    }
+
+    /// Returns whether a run of an arena was refused.
+    pub(crate) fn is_refused(&self, owner: u32) -> bool {
+        self.refused.binary_search(&owner).is_ok()
+    }
+
+    /// Returns whether an arena has inherited runs that wait.
     pub(crate) fn has_inherited(&self, owner: u32) -> bool {
         let begin = self.inherited.partition_point(|(id, _)| *id < owner);
         let of_owner = self.inherited.iter().skip(begin);
         let mut of_owner = of_owner.take_while(|(id, _)| *id == owner);
-        of_owner.any(|(_, run)| run.is_some()) || self.refused.binary_search(&owner).is_ok()
+        of_owner.any(|(_, run)| run.is_some())
     }
 
     /// Opens an arena: hands out its runs, in the order of their index.
@@ -141,7 +167,7 @@ impl Pool {
         if self.open.contains(&owner) {
             return Err(EBUSY);
         }
-        if self.refused.binary_search(&owner).is_ok() {
+        if self.is_refused(owner) {
             pr_err!(
                 "arena {}: a run of it was refused; it is carried on, not opened\n",
                 owner
@@ -179,6 +205,8 @@ impl Pool {
         let mut runs = KVVec::with_capacity(end.saturating_sub(begin), GFP_KERNEL)?;
         for (_, run) in self.inherited.get_mut(begin..end).unwrap_or(&mut []) {
             if let Some(run) = run.take() {
+                self.unopened.0 -= 1;
+                self.unopened.1 -= run.pages.nr_pages();
                 runs.push(run, GFP_KERNEL)?;
             }
         }

@@ -4,6 +4,10 @@
 
 use kernel::prelude::*;
 use kpreserve_kho::{
+    phys::{
+        run_size_bytes,
+        PAGE_SIZE_BYTES, //
+    },
     refusal::Relation,
     run::Incoming,
     sort::{
@@ -17,16 +21,19 @@ use kpreserve_kho::{
     },
     Machine,
     PageRun,
+    Phys,
     Refusal,
     RunSer,
     Seen, //
 };
 
 use crate::abi::{
+    ARENA_FIRST,
     COMPATIBLE,
     NR_TABLES,
     OWNER_TABLE, //
 };
+use crate::flip::Mender;
 use crate::root::Root;
 
 /// The owner that a survey gives to the root page, which stands in no table.
@@ -84,38 +91,106 @@ pub(crate) struct Survey {
     pub(crate) free_places: Places,
     pub(crate) nr_blocks: usize,
     pub(crate) nr_places: usize,
-    /// Runs of entries that were refused, where there is preserved memory of that order all the
-    /// same: handed on to the next kernel, not used.
+    /// What was preserved of the runs of entries that were refused: handed on to the next kernel,
+    /// not used.
     pub(crate) carried: KVVec<PageRun<Incoming>>,
-    /// The owners that a refused entry names, if that can be believed.
+    /// The owners that are known to miss a run.
     pub(crate) refused: KVVec<u32>,
-    nr_refusals: usize,
+    pub(crate) nr_refusals: usize,
+    mender: Mender,
 }
 
 impl Survey {
-    /// Notes that an entry of `owner` was refused.
-    fn refuse(&mut self, owner: u32, refusal: Refusal) -> Result {
+    /// Notes that an entry was refused, which is known to be of `owner` if there is one.
+    fn refuse(&mut self, owner: Option<u32>, refusal: Refusal) -> Result {
         self.nr_refusals += 1;
         if self.nr_refusals <= NR_REPORTED_MAX {
             let _ = refusal.report();
         }
-        self.refused.push(owner, GFP_KERNEL)?;
+        if let Some(owner) = owner.filter(|&owner| is_charged(owner)) {
+            self.refused.push(owner, GFP_KERNEL)?;
+        }
         Ok(())
+    }
+}
+
+/// Returns whether an arena that misses a run is kept from being opened for it.
+///
+/// The framework's own are not, since everything would be closed with them. They are areas: a run
+/// that they need is missed by its index, or by the length; one that they do not need may be missing.
+pub(crate) fn is_charged(owner: u32) -> bool {
+    owner >= ARENA_FIRST && owner != OWNER_TABLE
+}
+
+/// The image as the previous kernel announced it: nothing of it has been looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subtree {
+    pub(crate) phys: Phys,
+    pub(crate) size_bytes: usize,
+}
+
+/// Why there is no image to adopt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unfit {
+    /// The previous kernel left none.
+    Absent,
+    /// This boot has taken it already, or its root page is nothing that KHO preserved.
+    Taken(Subtree),
+    /// The root page or a block of the run table is refused; nothing has changed.
+    Refused(Error, Subtree),
+    /// All else; nothing has changed.
+    Failed(Error),
+}
+
+impl Unfit {
+    /// Returns the errno.
+    pub(crate) fn errno(self) -> Error {
+        match self {
+            Unfit::Absent => ENOENT,
+            Unfit::Taken(_) => EBUSY,
+            Unfit::Refused(error, _) | Unfit::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Unfit {
+    fn from(error: Error) -> Self {
+        Unfit::Failed(error)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Unfit {
+    fn from(_: kernel::alloc::AllocError) -> Self {
+        Unfit::Failed(ENOMEM)
+    }
+}
+
+/// Returns what the previous kernel announced.
+///
+/// # Errors
+///
+/// [`Unfit::Absent`]; [`Unfit::Failed`] if KHO does not understand its own tree.
+pub(crate) fn subtree(machine: &'static dyn Machine) -> Result<Subtree, Unfit> {
+    match machine.retrieve_subtree(COMPATIBLE) {
+        Ok((phys, size_bytes)) => Ok(Subtree { phys, size_bytes }),
+        Err(error) if error == ENOENT => Err(Unfit::Absent),
+        Err(error) => Err(Unfit::Failed(error)),
     }
 }
 
 /// Finds the image of the previous kernel and checks it, down to the struct page of each run.
 ///
-/// An entry that is refused costs the owner that it names the use of its arena. If it is the name
-/// of the owner that is damaged, the true owner's arena opens with a run less: an area is refused
-/// for the gap, handles into the missing run of a cache are refused one by one.
+/// An entry that is refused costs its owner the use of its arena, as far as the owner is known: the
+/// checksum is right, or one bit changed makes it right. Nobody else pays. An owner that is not known
+/// misses the run by itself, if it needs it: an area for the gap or for its length, a cache handle by
+/// handle.
 ///
 /// # Errors
 ///
-/// ENOENT if there is no image; EBUSY if this boot has taken it already; EINVAL, EOPNOTSUPP if the
-/// root page, or a block of the run table, is refused; ENOMEM.
-pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
-    let (phys, _size_bytes) = machine.retrieve_subtree(COMPATIBLE)?;
+/// [`Unfit`]. Nothing has changed.
+pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey, Unfit> {
+    let subtree = subtree(machine)?;
+    let Subtree { phys, size_bytes } = subtree;
     if machine.probe(phys) == Seen::NotPreserved {
         pr_err!(
             "the root page at {:#x} is not marked as preserved by KHO: it was restored already in \
@@ -123,14 +198,23 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
              another way than kho/helpers.c knows\n",
             phys.get()
         );
-        return Err(EBUSY);
+        return Err(Unfit::Taken(subtree));
     }
-    let refuse = |refusal: Refusal| refusal.report();
+    let refuse = |refusal: Refusal| Unfit::Refused(refusal.report(), subtree);
     // SAFETY: a survey that was given up has dropped what it found; runs of others than the framework
     // do not exist.
     let page = unsafe { PageRun::incoming(machine, phys, 0, "RootSer", phys.get()) };
     let page = page.map_err(refuse)?;
     let root = Root::validate(&page).map_err(refuse)?;
+    let page_size = PAGE_SIZE_BYTES as u64;
+    expect_equal(
+        "RootSer",
+        "subtree",
+        phys.get(),
+        size_bytes as u64,
+        page_size,
+    )
+    .map_err(refuse)?;
 
     let mut runs = KVVec::new();
     let tag = Tag {
@@ -140,7 +224,10 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
     };
     runs.push((page, tag), GFP_KERNEL)?;
 
-    let (nr_blocks, nr_places) = survey_blocks(machine, root, &mut runs).map_err(|e| e.report())?;
+    let (nr_blocks, nr_places) = survey_blocks(machine, root, &mut runs).map_err(|e| match e {
+        BlockError::Refused(refusal) => refuse(refusal),
+        BlockError::NoMemory => Unfit::Failed(ENOMEM),
+    })?;
     let mut survey = Survey {
         root,
         runs,
@@ -150,7 +237,9 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
         carried: KVVec::new(),
         refused: KVVec::new(),
         nr_refusals: 0,
+        mender: Mender::new(),
     };
+    frame_is_apart(&survey).map_err(refuse)?;
     let mut place = NR_TABLES as u32;
     for block in 1..=nr_blocks {
         place = survey_entries(machine, &mut survey, block, place)?;
@@ -158,28 +247,25 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey> {
     refuse_overlaps(&mut survey)?;
     if survey.nr_refusals > 0 {
         pr_err!(
-            "{} entries of the run table were refused; the runs of {} are carried on, not used, \
-             the others name no preserved memory\n",
+            "{} entries of the run table were refused; {} runs of them ({} KiB) are carried on, not \
+             used, the others name no preserved memory\n",
             survey.nr_refusals,
-            survey.carried.len()
+            survey.carried.len(),
+            kibibytes(survey.carried.iter())
         );
     }
     Ok(survey)
+}
+
+/// Returns the size of runs.
+pub(crate) fn kibibytes<'a>(runs: impl Iterator<Item = &'a PageRun<Incoming>>) -> usize {
+    runs.map(PageRun::size_bytes).sum::<usize>() / 1024
 }
 
 /// Why the blocks could not be surveyed.
 enum BlockError {
     Refused(Refusal),
     NoMemory,
-}
-
-impl BlockError {
-    fn report(self) -> Error {
-        match self {
-            BlockError::Refused(refusal) => refusal.report(),
-            BlockError::NoMemory => ENOMEM,
-        }
-    }
 }
 
 impl From<Refusal> for BlockError {
@@ -257,20 +343,53 @@ fn survey_entries(
             match survey_run(machine, root_id, entry, place) {
                 Ok(found) => survey.runs.push(found, GFP_KERNEL)?,
                 Err(refusal) => {
-                    survey.refuse(entry.owner, refusal)?;
-                    let at = u64::from(place);
-                    let (phys, order) = (entry.phys(), entry.order());
-                    // SAFETY: as for the blocks of the table.
-                    let run = unsafe { PageRun::incoming(machine, phys, order, "RunSer", at) };
-                    if let Ok(run) = run {
-                        survey.carried.push(run, GFP_KERNEL)?;
-                    }
+                    let known = survey.mender.know(entry, root_id, place.into());
+                    survey.refuse(known.map(|known| known.owner), refusal)?;
+                    carry(machine, known, entry, place.into(), &mut survey.carried)?;
                 }
             }
         }
         place = place.saturating_add(1);
     }
     Ok(place)
+}
+
+/// Finds what KHO preserved of the run of a refused entry, and appends it to `carried`: if it is
+/// `known` what the entry was, each piece that begins in its extent, of the order that KHO says; if
+/// not, what the entry says now, where KHO agrees. Returns whether there was anything.
+pub(crate) fn carry(
+    machine: &'static dyn Machine,
+    known: Option<RunSer>,
+    entry: RunSer,
+    at: u64,
+    carried: &mut KVVec<PageRun<Incoming>>,
+) -> Result<bool> {
+    let before = carried.len();
+    let Some(known) = known else {
+        let (phys, order) = (entry.phys(), entry.order());
+        // SAFETY: as for the blocks of the table.
+        if let Ok(run) = unsafe { PageRun::incoming(machine, phys, order, "RunSer", at) } {
+            carried.push(run, GFP_KERNEL)?;
+        }
+        return Ok(carried.len() > before);
+    };
+    let size_bytes = run_size_bytes(known.order()).unwrap_or(PAGE_SIZE_BYTES) as u64;
+    let mut offset = 0;
+    while offset < size_bytes {
+        let Some(phys) = known.phys().checked_add(offset) else {
+            break;
+        };
+        offset += PAGE_SIZE_BYTES as u64;
+        let Seen::Preserved { order } = machine.probe(phys) else {
+            continue;
+        };
+        // SAFETY: as for the blocks of the table.
+        if let Ok(run) = unsafe { PageRun::incoming(machine, phys, order, "RunSer", at) } {
+            offset += (run.size_bytes() - PAGE_SIZE_BYTES) as u64;
+            carried.push(run, GFP_KERNEL)?;
+        }
+    }
+    Ok(carried.len() > before)
 }
 
 fn survey_run(
@@ -308,9 +427,8 @@ fn survey_run(
 ///
 /// # Errors
 ///
-/// EINVAL if the root page and the blocks of the table overlap with each other; ENOMEM.
+/// ENOMEM.
 fn refuse_overlaps(survey: &mut Survey) -> Result {
-    frame_is_apart(survey).map_err(Refusal::report)?;
     let mut order: KVVec<Extent> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
     for (i, (run, _)) in survey.runs.iter().enumerate() {
         order.push(Extent::new(run, i), GFP_KERNEL)?;
@@ -340,7 +458,7 @@ fn refuse_overlaps(survey: &mut Survey) -> Result {
         let refusal = out.binary_search_by_key(&i, |(at, _)| *at).ok();
         match refusal.and_then(|at| out.get(at)) {
             Some(&(_, refusal)) if !tag.is_frame() => {
-                survey.refuse(tag.owner, refusal)?;
+                survey.refuse(Some(tag.owner), refusal)?;
                 survey.carried.push(run, GFP_KERNEL)?;
             }
             _ => kept.push((run, tag), GFP_KERNEL)?,

@@ -11,6 +11,10 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 use kpreserve_kho::ordered::store_release_u64;
 use kpreserve_kho::{
+    phys::{
+        run_size_bytes,
+        PAGE_SIZE_BYTES, //
+    },
     run::Preserved,
     Effort,
     LedgerSlot,
@@ -43,7 +47,7 @@ struct Block {
     entries: NonNull<RunSer>,
     nr_places: u32,
     first_place: u32,
-    _pages: PageRun<Preserved>,
+    pages: PageRun<Preserved>,
 }
 
 /// The run table of an image that this boot owns.
@@ -56,6 +60,8 @@ pub(crate) struct RunTable {
     root: Root,
     blocks: KVec<Block>,
     free: KVVec<u32>,
+    /// Pages of the runs that are recorded, the table's own included.
+    nr_pages: u64,
 }
 
 // SAFETY: the pointers are to preserved memory, which belongs to the table alone.
@@ -68,6 +74,26 @@ impl RunTable {
             root,
             blocks: KVec::new(),
             free: KVVec::new(),
+            nr_pages: 0,
+        }
+    }
+
+    /// Returns how many pages the recorded runs have, the table's own included; those of entries that
+    /// were refused are not counted.
+    pub(crate) fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+
+    /// Counts the pages of a run that was recorded by an earlier kernel.
+    pub(crate) fn note_inherited(&mut self, order: u8) {
+        self.nr_pages += nr_pages(order);
+    }
+
+    /// Gives the blocks up: they are taken out of the handover and freed. The root page must not
+    /// announce them any more.
+    pub(crate) fn free_blocks(&mut self) {
+        while let Some(block) = self.blocks.pop() {
+            drop(block.pages.unpreserve());
         }
     }
 
@@ -111,6 +137,7 @@ impl RunTable {
         let first_place = self.end_place();
         let nr_places = (pages.size_bytes() / size_of::<RunSer>()) as u32;
         let entries = pages.memory().cast();
+        let order = pages.order();
         for place in (first_place..first_place.saturating_add(nr_places)).rev() {
             if is_free(place) {
                 self.free.push(place, GFP_KERNEL)?;
@@ -122,10 +149,11 @@ impl RunTable {
                 entries,
                 nr_places,
                 first_place,
-                _pages: pages,
+                pages,
             },
             GFP_KERNEL,
         )?;
+        self.note_inherited(order);
         Ok(())
     }
 
@@ -151,6 +179,7 @@ impl RunTable {
         // SAFETY: `at` points to an entry of a block of ours, and the place was free: nobody
         // else writes to it, and the next kernel takes it for free until the last store.
         unsafe { publish(at, entry) };
+        self.nr_pages += nr_pages(order);
         Ok(LedgerSlot(place))
     }
 
@@ -160,6 +189,9 @@ impl RunTable {
             return;
         };
         // SAFETY: `at` points to an entry of a block of ours, which the caller owned.
+        let order = unsafe { at.read() }.order();
+        self.nr_pages = self.nr_pages.saturating_sub(nr_pages(order));
+        // SAFETY: as above.
         unsafe { retract(at) };
         // There is room, by the type invariants.
         let _ = self.free.push_within_capacity(slot.0);
@@ -211,6 +243,11 @@ impl RunTable {
         // SAFETY: by the type invariants of `Block`, an entry at this offset lies in its run.
         Some(unsafe { block.entries.add(offset as usize) })
     }
+}
+
+/// Returns the pages of a run; of an order that there is not, as damage may leave it, none.
+fn nr_pages(order: u8) -> u64 {
+    run_size_bytes(order).map_or(0, |size_bytes| (size_bytes / PAGE_SIZE_BYTES) as u64)
 }
 
 /// Writes an entry so that it is either free or whole, wherever the writing stops.

@@ -89,7 +89,7 @@ fn expect_without_runs(framework: &'static Framework, id: u32) -> Result {
         0,
         1,
         Relation::AtLeast,
-        !framework.has_inherited(id),
+        !framework.is_claimed(id),
     )
     .map_err(Refusal::report)
 }
@@ -100,7 +100,7 @@ pub(super) fn is_for_all(framework: &'static Framework, arenas: &PVec<ArenaSer>,
         return false;
     };
     let checked = record.validate_free(framework.root_id(), id);
-    checked.map_err(Refusal::report).is_ok() && !framework.has_inherited(id)
+    checked.map_err(Refusal::report).is_ok() && !framework.is_claimed(id)
 }
 
 /// Checks that no record lies behind the last one, which the next one would be written over: records

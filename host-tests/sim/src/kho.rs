@@ -153,7 +153,9 @@ unsafe impl Handover for SimMachine {
         might_sleep("remove_subtree()");
         recorder::step(self, "before remove_subtree");
         let mut state = self.state();
-        state.subtrees_out.retain(|_, &mut (at, _)| at != phys.get());
+        state
+            .subtrees_out
+            .retain(|_, &mut (at, _)| at != phys.get());
         drop(state);
         recorder::step(self, "after remove_subtree");
     }

@@ -27,7 +27,10 @@
 //! ```
 
 use kernel::error::Result;
-use kpreserve::global::set_framework;
+use kpreserve::global::{
+    set_failed,
+    set_framework, //
+};
 use kpreserve::{
     Framework,
     IfRefused, //
@@ -78,7 +81,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// Those of [`Framework::boot`]; this thread has no framework then.
+    /// Those of [`Framework::boot`]; whoever opens something on this thread gets the same.
     pub fn on(machine: &'static SimMachine) -> Result<Self> {
         Self::on_with(machine, IfRefused::Fail)
     }
@@ -87,10 +90,11 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// Those of [`Framework::boot`]; this thread has no framework then.
+    /// Those of [`Framework::boot`]; whoever opens something on this thread gets the same.
     pub fn on_with(machine: &'static SimMachine, if_refused: IfRefused) -> Result<Self> {
         set_framework(None);
-        let framework = Framework::boot(machine, if_refused)?;
+        let framework =
+            Framework::boot(machine, if_refused).inspect_err(|&error| set_failed(error))?;
         set_framework(Some(framework));
         Ok(Self { machine, framework })
     }
@@ -114,6 +118,7 @@ impl Kernel {
     /// complained about.
     pub fn kexec(self) -> Self {
         self.framework.freeze();
+        self.framework.say_what_is_handed_on();
         self.stop()
     }
 

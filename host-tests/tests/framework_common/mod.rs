@@ -6,6 +6,7 @@
 // Each test file uses a part of it.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod damaged;
 pub mod flip;
 pub mod household;
 pub mod layout;
