@@ -132,6 +132,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("foreign", pools::foreign),
     ("freeze", gate::freeze),
     ("thaw", gate::thaw),
+    ("handed-on", gate::handed_on),
     // frozen: freezes, checks who may go on and who may not, thaws
     ("frozen", gate::frozen),
     // alloc-atomic N: up to N large objects, without sleeping

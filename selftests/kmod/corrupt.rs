@@ -47,6 +47,7 @@ fn root(field: &str) -> Result {
         "version" => head.version += 1,
         "self-phys" => head.self_phys += 4096,
         "check" => head.check ^= 1 << 40,
+        "active-entries" => head.active_entries = SharedU64::new(2),
         _ => return Err(EPROTO),
     }
     at.write(head);
@@ -93,6 +94,8 @@ fn change_run(field: &str, entry: &image::At<RunSer>, root_id: u64, place: u64) 
         // Memory of the running kernel.
         "phys-foreign" => ser.phys_order = 0x10_0000 | (ser.phys_order & 0x3f),
         "owner" => ser.owner = 0,
+        // 16 to 23 become the framework's own.
+        "owner-flip" => ser.owner ^= 0x10,
         "owner-unknown" => ser.owner = 0x7fff_fff0,
         "index" => ser.index += 7,
         "reserved" => ser.reserved = 1,

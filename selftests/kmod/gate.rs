@@ -28,6 +28,12 @@ pub(crate) fn thaw(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
     Ok(())
 }
 
+/// `handed-on`: says in the log what a kexec would hand on.
+pub(crate) fn handed_on(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
+    framework()?.say_what_is_handed_on();
+    Ok(())
+}
+
 /// `frozen`: freezes, looks, thaws.
 pub(crate) fn frozen(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let framework = framework()?;
