@@ -13,7 +13,7 @@ module! {
     params: {
         fresh: bool {
             default: false,
-            description: "Begin anew if the image of the previous kernel is refused (its memory stays locked away until the next boot, and is lost)",
+            description: "Begin a new image if that of the previous kernel is refused, which is carried on otherwise (what it holds is lost)",
         },
     },
 }

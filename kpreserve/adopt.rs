@@ -55,8 +55,8 @@ pub(crate) struct Adopted {
 ///
 /// # Errors
 ///
-/// [`Unfit`]: the image is untouched then, but for the one [`Unfit::Failed`] with EINVAL: KHO did not
-/// give back the frame that it had marked. The image is handed on then.
+/// [`Unfit`]: the image is untouched then, but for the one [`Unfit::Failed`] with EINVAL: KHO did
+/// not give back the frame that it had marked. The image is handed on then.
 pub(crate) fn adopt(machine: &'static dyn Machine) -> Result<Adopted, Unfit> {
     let Survey {
         root,
@@ -180,8 +180,8 @@ fn pledge(
 ///
 /// # Errors
 ///
-/// ENOMEM, which may go by. What KHO has against the run itself is the inner error: it was logged, and
-/// the run is given up.
+/// ENOMEM, which may go by. What KHO has against the run itself is the inner error: it was logged,
+/// and the run is given up.
 pub(crate) fn hand_on(run: PageRun<Incoming>) -> Result<Result<PageRun<Pledged>>> {
     let (phys, size_bytes) = (run.phys(), run.size_bytes());
     match run.preserve() {

@@ -35,7 +35,7 @@ mod bindings {
 ///
 /// # Errors
 ///
-/// Those of [`Framework::boot`].
+/// Those of [`Framework::boot`]; [`framework`] returns the same from then on.
 pub fn init(module: &'static ThisModule, begin_anew: bool) -> Result {
     // SAFETY: no requirements; ended below, on each way.
     to_result(unsafe { bindings::kpreserve_begin_init() })?;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An image that this kernel refuses: carried on all the same, or given up because somebody asked
-//! for that.
+//! An image that this kernel refuses is carried on all the same.
 //!
 //! Root page and run table keep their format for ever, so their entries tell what to hand on even
 //! where the rest is damaged, or newer. An entry is believed if its checksum is right, or would be
@@ -35,26 +34,19 @@ use crate::abi::{
     NR_TABLES,
     OWNER_TABLE, //
 };
-use crate::adopt::{
-    announce,
-    hand_on,
-    Adopted, //
-};
+use crate::adopt::hand_on;
 use crate::flip::Mender;
-use crate::pool::Pool;
-use crate::root::Root;
 use crate::survey::{
     carry,
     kibibytes,
     Subtree, //
 };
-use crate::table::RunTable;
 
 /// What there is of a refused image.
-struct Remains {
+pub(crate) struct Remains {
     machine: &'static dyn Machine,
-    /// The root page first; no two overlap.
-    runs: KVVec<PageRun<Incoming>>,
+    /// The root page among them; no two overlap.
+    pub(crate) runs: KVVec<PageRun<Incoming>>,
     /// Entries of which nothing is preserved, and the bytes of those whose size is known.
     nr_lost: usize,
     lost_bytes: u64,
@@ -67,7 +59,7 @@ impl Remains {
     /// # Errors
     ///
     /// EINVAL if the root page itself is no memory that KHO preserved; ENOMEM.
-    fn find(machine: &'static dyn Machine, subtree: Subtree) -> Result<Self> {
+    pub(crate) fn find(machine: &'static dyn Machine, subtree: Subtree) -> Result<Self> {
         let at = subtree.phys.get();
         let Seen::Preserved { order } = machine.probe(subtree.phys) else {
             return Err(EINVAL);
@@ -107,8 +99,8 @@ impl Remains {
         place: u64,
     ) -> Result<u64> {
         let known = self.find_run(root_id, entry, index)?;
-        // What is not known may name anything: entries are believed there that check, and others only
-        // in what looks like a block in each respect.
+        // What is not known may name anything: entries are believed there that check, and others
+        // only in what looks like a block in each respect.
         let looks_right = entry.owner == OWNER_TABLE && u64::from(entry.index) == index;
         let is_block = known.is_some() || looks_right;
         let block = known.unwrap_or(entry);
@@ -236,8 +228,8 @@ fn find_root_id(machine: &'static dyn Machine, page: NonNull<RootSer>) -> Option
 ///
 /// # Errors
 ///
-/// ENOMEM: the image is as it was. EBUSY if this boot has announced another image. EINVAL if the root
-/// page cannot be handed on: there is nothing to be done for it.
+/// ENOMEM: the image is as it was. EBUSY if this boot has announced another image. EINVAL if the
+/// root page cannot be handed on: there is nothing to be done for it.
 pub(crate) fn carry_on(machine: &'static dyn Machine, subtree: Subtree) -> Result {
     let remains = Remains::find(machine, subtree)?;
     let mut nr_lost = remains.nr_lost;
@@ -298,10 +290,10 @@ fn say_how_to_go_on(
     lost_bytes: u64,
 ) {
     pr_err!(
-        "the image at {:#x} is refused and carried on: {} runs ({} KiB), not used; {} runs ({} KiB, \
-         as far as known) are not there any more. Nothing can be opened in this boot. To give the \
-         image up and begin a new one, load kpreserve with fresh=1 (insmod kpreserve.ko fresh=1, or \
-         kpreserve.fresh=1 on the command line)\n",
+        "the image at {:#x} is refused and carried on: {} runs ({} KiB), not used; {} runs ({} \
+         KiB, as far as known) are not there any more. Nothing can be opened in this boot. To \
+         give the image up and begin a new one, load kpreserve with fresh=1 (insmod kpreserve.ko \
+         fresh=1, or kpreserve.fresh=1 on the command line)\n",
         subtree.phys.get(),
         nr_runs,
         total,
@@ -333,79 +325,6 @@ fn announce_again(machine: &'static dyn Machine, subtree: Subtree) -> Result<boo
             Err(EBUSY)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Begins an image: a root page without runs, announced to the next kernel; in the place of one
-/// that is refused, if there is one. What an earlier attempt of this boot has handed on of that one is
-/// taken out of the handover.
-///
-/// # Errors
-///
-/// ENOMEM; EBUSY if this boot has an image already.
-pub(crate) fn begin(machine: &'static dyn Machine, instead_of: Option<Subtree>) -> Result<Adopted> {
-    let pool = Pool::with_capacity(0, KVVec::new())?;
-    // Before anything changes.
-    let remains =
-        instead_of.and_then(|subtree| Some((subtree, Remains::find(machine, subtree).ok()?)));
-    let (root, page) = Root::create(machine)?;
-    let announced = match (announce(machine, root), &remains) {
-        (Err(error), Some((old, remains))) if error == EBUSY => {
-            replace(machine, *old, root).inspect(|()| unpreserve_all(machine, &remains.runs))
-        }
-        (other, _) => other,
-    };
-    if let Err(error) = announced {
-        if error == EBUSY {
-            pr_err!(
-                "this boot has an image already: fresh=1 does not apply, it is for the first time \
-                 that kpreserve is loaded in a boot, or for an image that was refused\n"
-            );
-        }
-        drop(page.unpreserve());
-        return Err(error);
-    }
-    if let Some((old, remains)) = &remains {
-        pr_warn!(
-            "began a new image, as asked; the refused one at {:#x} is given up: {} runs ({} KiB) stay \
-             locked away until the next boot, and are lost\n",
-            old.phys.get(),
-            remains.runs.len(),
-            kibibytes(remains.runs.iter())
-        );
-    }
-    Ok(Adopted {
-        root,
-        table: RunTable::new(root),
-        pool,
-        carried: KVVec::new(),
-        nr_withheld: 0,
-    })
-}
-
-/// Announces a root page in the place of another that this boot has announced.
-///
-/// # Errors
-///
-/// EBUSY if it was not that one; ENOMEM. The old one is announced as it was.
-pub(crate) fn replace(machine: &'static dyn Machine, old: Subtree, root: Root) -> Result {
-    // SAFETY: if this page is announced, then by us or by an earlier attempt of this boot.
-    unsafe { machine.remove_subtree(old.phys) };
-    announce(machine, root).inspect_err(|&error| {
-        if error != EBUSY {
-            // There is room: it was there a moment ago.
-            // SAFETY: it was announced until now, so it is preserved and stays.
-            let _ = unsafe { machine.add_subtree(COMPATIBLE, old.phys, old.size_bytes) };
-        }
-    })
-}
-
-/// Takes what an earlier attempt of this boot has handed on out of the handover.
-fn unpreserve_all(machine: &'static dyn Machine, runs: &KVVec<PageRun<Incoming>>) {
-    for run in runs.iter() {
-        // SAFETY: whoever announced the root page has preserved all of these, as it found them in
-        // the same way in the same bytes.
-        unsafe { machine.unpreserve(run.phys(), run.order()) };
     }
 }
 

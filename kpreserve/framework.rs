@@ -32,9 +32,8 @@ use crate::adopt::{
     adopt,
     Adopted, //
 };
-use crate::carry::{
-    begin,
-    carry_on,
+use crate::begin::{
+    go_on,
     replace, //
 };
 use crate::names::Names;
@@ -44,8 +43,7 @@ use crate::root::Root;
 use crate::rwlock::RwLock;
 use crate::survey::{
     survey,
-    Subtree,
-    Unfit, //
+    Subtree, //
 };
 use crate::table::RunTable;
 use crate::tally::Tally;
@@ -124,8 +122,8 @@ pub struct Stats {
 impl Framework {
     /// Adopts the image of the previous kernel, or begins one if there is none. Once a boot.
     ///
-    /// An image that is refused is handed on to the next kernel as it is: as far as its run table can
-    /// be read, nothing of it is lost. It may be tried again in this boot, also with
+    /// An image that is refused is handed on to the next kernel as it is: as far as its run table
+    /// can be read, nothing of it is lost. It may be tried again in this boot, also with
     /// [`IfRefused::BeginAnew`].
     ///
     /// May sleep. Cost: a few dozen instructions a run, a few a page; nothing an object.
@@ -133,7 +131,8 @@ impl Framework {
     /// # Errors
     ///
     /// - EOPNOTSUPP if this kernel does not hand memory over (`kho=on` is missing on the command
-    ///   line): what there is of an image is lost. Or if the image has a newer version: it is handed
+    ///   line): what there is of an image is lost. Or if the image has a newer version: it is
+    /// handed
     ///   on.
     /// - EINVAL if the root page or the frame of the run table is refused: handed on.
     /// - EBUSY if this boot owns an image already.
@@ -156,13 +155,13 @@ impl Framework {
                     return Ok(framework.give_up(carried).unwrap_or(framework));
                 }
                 pr_err!(
-                    "the names of the image are refused: nothing can be opened in this boot. {} runs \
-                     ({} KiB) are carried on. {}\n",
+                    "the names of the image are refused: nothing can be opened in this boot. {} \
+                     runs ({} KiB) are carried on. {}\n",
                     framework.inherited.0,
                     framework.inherited.1 * PAGE_KIB,
                     if nr_withheld > 0 {
-                        "It was KHO that withheld a run, and the next kernel may get it: fresh=1 does \
-                         not apply"
+                        "It was KHO that withheld a run, and the next kernel may get it: fresh=1 \
+                         does not apply"
                     } else {
                         "To give them up and begin a new image, let the next kernel load kpreserve \
                          with fresh=1 (kpreserve.fresh=1 on its command line)"
@@ -257,8 +256,8 @@ impl Framework {
             // Not ours to free: it was never restored.
             let _ = run.unpreserve();
         }
-        // SAFETY: the root page was preserved as a run of this order by `adopt`, and is announced no
-        // more. It is not freed: KHO's debugfs shows it as long as the kernel runs.
+        // SAFETY: the root page was preserved as a run of this order by `adopt`, and is announced
+        // no more. It is not freed: KHO's debugfs shows it as long as the kernel runs.
         unsafe { self.machine.unpreserve(old.phys, 0) };
         pr_warn!(
             "began a new image, as asked; the one whose names are refused is given up: {} runs ({} \
@@ -284,8 +283,8 @@ impl Framework {
         }
     }
 
-    /// Says in one line what the next kernel gets, and what of it nobody has opened in this boot: for
-    /// the reboot notifier, behind [`freeze`](Self::freeze). Takes no lock.
+    /// Says in one line what the next kernel gets, and what of it nobody has opened in this boot:
+    /// for the reboot notifier, behind [`freeze`](Self::freeze). Takes no lock.
     pub fn say_what_is_handed_on(&self) {
         let head = self.root.head();
         self.tally
@@ -486,51 +485,6 @@ fn say_what_is_locked_away(machine: &'static dyn Machine) {
             "{} KiB that the previous kernel handed over stay locked away until the next boot, and \
              are lost\n",
             size_bytes / 1024
-        );
-    }
-}
-
-/// What is done when there is no image to adopt: a new one, if there is none or if that was asked for;
-/// else what there is, is handed on.
-fn go_on(machine: &'static dyn Machine, unfit: Unfit, if_refused: IfRefused) -> Result<Adopted> {
-    match (unfit, if_refused) {
-        (Unfit::Absent, _) => {
-            say_that_there_is_none(machine);
-            begin(machine, None)
-        }
-        (Unfit::Refused(_, subtree) | Unfit::Taken(subtree), IfRefused::BeginAnew) => {
-            begin(machine, Some(subtree))
-        }
-        // KHO's own tree is broken there, or it did not give back what it had marked; in the second
-        // case the image is announced, and this says so.
-        (Unfit::Failed(error), IfRefused::BeginAnew) if error == EINVAL => begin(machine, None),
-        (Unfit::Refused(error, subtree), IfRefused::Fail) => {
-            match carry_on(machine, subtree) {
-                Err(lost) if lost == EINVAL => pr_err!(
-                    "the image is refused, and its root page at {:#x} cannot be handed on: it is lost \
-                     with this kernel. To begin a new one, load kpreserve with fresh=1 (insmod \
-                     kpreserve.ko fresh=1, or kpreserve.fresh=1 on the command line)\n",
-                    subtree.phys.get()
-                ),
-                other => other?,
-            }
-            Err(error)
-        }
-        (unfit, _) => Err(unfit.errno()),
-    }
-}
-
-/// Says why a boot that was not cold has no image.
-fn say_that_there_is_none(machine: &'static dyn Machine) {
-    if machine.was_handed_over() {
-        pr_warn!(
-            "beginning a new image: the kernel before this one used Kexec Handover, but handed no image \
-             of kpreserve over: kpreserve was not loaded there. What kernels before it had preserved \
-             with kpreserve is lost; load kpreserve in every kernel of the chain\n"
-        );
-    } else {
-        pr_info!(
-            "generation 1: beginning a new image; no kernel before this one handed one over\n"
         );
     }
 }

@@ -37,8 +37,8 @@ pub(crate) fn set_framework(framework: &'static Framework) {
     FRAMEWORK.populate(Ok(framework));
 }
 
-/// Says that there will be none: those that ask again need not wait for it. A module that failed goes
-/// away, and its next copy begins anew; what is built in is tried once.
+/// Says that there will be none: those that ask again need not wait for it. A module that failed
+/// goes away, and its next copy begins anew; what is built in is tried once.
 #[cfg(CONFIG_RUST)]
 pub(crate) fn set_failed(error: Error) {
     FRAMEWORK.populate(Err(error));

@@ -28,8 +28,8 @@
 //! | --- | --- |
 //! | [`abi`] | what crosses a kexec: root page, dictionary entries |
 //! | `root`, `table` | the root page; the run table |
-//! | `survey`, `adopt` | looking at the previous kernel's image, and taking it over |
-//! | `flip`, `carry` | entries with a wrong bit; an image that is refused, and handed on |
+//! | `survey`, `overlap`, `adopt` | looking at the previous kernel's image, and taking it over |
+//! | `flip`, `carry`, `begin` | entries with a wrong bit; an image that is refused, and handed on; a new one |
 //! | `tally`, `opened` | what there is, and what of it nobody has opened |
 //! | `pool` | runs of arenas that nobody has open |
 //! | [`framework`] | [`Framework`]: one a boot |
@@ -52,6 +52,7 @@ extern crate std;
 pub mod abi;
 mod adopt;
 pub mod allocator;
+mod begin;
 #[cfg(CONFIG_RUST)]
 pub mod boot;
 pub mod box_handle;
@@ -70,6 +71,7 @@ mod names;
 pub mod namespace;
 pub mod open;
 mod opened;
+mod overlap;
 mod pool;
 mod reclaim;
 mod roll;

@@ -177,8 +177,8 @@ impl Names {
         let (active, idle) = buckets_ids(framework);
         let ((entries, strings), idle_ids) = entries_ids(framework);
         let entries = own::<EntrySer>(framework, &arenas, entries)?;
-        // Entries never go, and a copy is in use only once it is whole. What cannot be opened may be
-        // the one that is meant.
+        // Entries never go, and a copy is in use only once it is whole. What cannot be opened may
+        // be the one that is meant.
         let idle_entries = idle_if_sound(own::<EntrySer>(framework, &arenas, idle_ids.0))?;
         let nr_idle = idle_entries.as_ref().map_or(1, |idle| idle.len());
         expect(
@@ -432,8 +432,8 @@ fn entries_ids(framework: &'static Framework) -> ((u32, u32), (u32, u32)) {
     }
 }
 
-/// Returns an arena that is not in use, and is to be emptied; `None` if it is refused: it is left as
-/// it is, and nobody needs it.
+/// Returns an arena that is not in use, and is to be emptied; `None` if it is refused: it is left
+/// as it is, and nobody needs it.
 fn idle_if_sound<T: Preservable>(idle: Result<PVec<T>>) -> Result<Option<PVec<T>>> {
     match idle {
         Err(error) if error == EINVAL => Ok(None),

@@ -9,11 +9,12 @@ use kernel::sync::atomic::{
     Relaxed, //
 };
 
-/// A bit for each entry of the dictionary that was inherited, and a count of the names that nobody has
-/// opened.
+/// A bit for each entry of the dictionary that was inherited, and a count of the names that nobody
+/// has opened.
 ///
-/// A name that is made in this boot counts for nothing, whether its entry is a new one or was inherited
-/// free. One that is taken away or renamed is noted like one that is opened, before its entry goes.
+/// A name that is made in this boot counts for nothing, whether its entry is a new one or was
+/// inherited free. One that is taken away or renamed is noted like one that is opened, before its
+/// entry goes.
 pub(crate) struct OpenedNames {
     words: KVVec<Atomic<u64>>,
     nr_unopened: Atomic<u64>,

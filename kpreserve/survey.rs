@@ -10,11 +10,6 @@ use kpreserve_kho::{
     },
     refusal::Relation,
     run::Incoming,
-    sort::{
-        heap_sort,
-        merge_sort,
-        scratch_len, //
-    },
     validate::{
         expect,
         expect_equal, //
@@ -34,6 +29,10 @@ use crate::abi::{
     OWNER_TABLE, //
 };
 use crate::flip::Mender;
+use crate::overlap::{
+    frame_is_apart,
+    refuse_overlaps, //
+};
 use crate::root::Root;
 
 /// The owner that a survey gives to the root page, which stands in no table.
@@ -102,7 +101,7 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Notes that an entry was refused, which is known to be of `owner` if there is one.
-    fn refuse(&mut self, owner: Option<u32>, refusal: Refusal) -> Result {
+    pub(crate) fn refuse(&mut self, owner: Option<u32>, refusal: Refusal) -> Result {
         self.nr_refusals += 1;
         if self.nr_refusals <= NR_REPORTED_MAX {
             let _ = refusal.report();
@@ -117,7 +116,8 @@ impl Survey {
 /// Returns whether an arena that misses a run is kept from being opened for it.
 ///
 /// The framework's own are not, since everything would be closed with them. They are areas: a run
-/// that they need is missed by its index, or by the length; one that they do not need may be missing.
+/// that they need is missed by its index, or by the length; one that they do not need may be
+/// missing.
 pub(crate) fn is_charged(owner: u32) -> bool {
     owner >= ARENA_FIRST && owner != OWNER_TABLE
 }
@@ -181,9 +181,9 @@ pub(crate) fn subtree(machine: &'static dyn Machine) -> Result<Subtree, Unfit> {
 /// Finds the image of the previous kernel and checks it, down to the struct page of each run.
 ///
 /// An entry that is refused costs its owner the use of its arena, as far as the owner is known: the
-/// checksum is right, or one bit changed makes it right. Nobody else pays. An owner that is not known
-/// misses the run by itself, if it needs it: an area for the gap or for its length, a cache handle by
-/// handle.
+/// checksum is right, or one bit changed makes it right. Nobody else pays. An owner that is not
+/// known misses the run by itself, if it needs it: an area for the gap or for its length, a cache
+/// handle by handle.
 ///
 /// # Errors
 ///
@@ -247,8 +247,8 @@ pub(crate) fn survey(machine: &'static dyn Machine) -> Result<Survey, Unfit> {
     refuse_overlaps(&mut survey)?;
     if survey.nr_refusals > 0 {
         pr_err!(
-            "{} entries of the run table were refused; {} runs of them ({} KiB) are carried on, not \
-             used, the others name no preserved memory\n",
+            "{} entries of the run table were refused; {} runs of them ({} KiB) are carried on, \
+             not used, the others name no preserved memory\n",
             survey.nr_refusals,
             survey.carried.len(),
             kibibytes(survey.carried.iter())
@@ -419,132 +419,4 @@ fn survey_run(
         place,
     };
     Ok((run, tag))
-}
-
-/// Takes out every run that overlaps with one before it, in the order of addresses, and the one
-/// before it as well; the root page and the blocks of the table stay. What is taken out is carried
-/// on.
-///
-/// # Errors
-///
-/// ENOMEM.
-fn refuse_overlaps(survey: &mut Survey) -> Result {
-    let mut order: KVVec<Extent> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
-    for (i, (run, _)) in survey.runs.iter().enumerate() {
-        order.push(Extent::new(run, i), GFP_KERNEL)?;
-    }
-    let mut scratch = KVVec::from_elem(Extent::NONE, scratch_len(order.len()), GFP_KERNEL)?;
-    merge_sort(&mut order, &mut scratch, |a, b| a.start < b.start);
-
-    let mut out: KVVec<(usize, Refusal)> = KVVec::new();
-    // Of the runs so far, the one that reaches furthest.
-    let mut furthest: Option<Extent> = None;
-    for &extent in order.iter() {
-        if let Some(other) = furthest.filter(|other| extent.start < other.end) {
-            out.push((extent.position, extent.apart_from(&other)), GFP_KERNEL)?;
-            out.push((other.position, other.apart_from(&extent)), GFP_KERNEL)?;
-        }
-        if furthest.is_none_or(|other| extent.end > other.end) {
-            furthest = Some(extent);
-        }
-    }
-    if out.is_empty() {
-        return keep_carried_apart(survey);
-    }
-    heap_sort(&mut out, |a, b| a.0 < b.0);
-    let mut kept = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
-    let runs = core::mem::replace(&mut survey.runs, KVVec::new());
-    for (i, (run, tag)) in runs.into_iter().enumerate() {
-        let refusal = out.binary_search_by_key(&i, |(at, _)| *at).ok();
-        match refusal.and_then(|at| out.get(at)) {
-            Some(&(_, refusal)) if !tag.is_frame() => {
-                survey.refuse(Some(tag.owner), refusal)?;
-                survey.carried.push(run, GFP_KERNEL)?;
-            }
-            _ => kept.push((run, tag), GFP_KERNEL)?,
-        }
-    }
-    survey.runs = kept;
-    keep_carried_apart(survey)
-}
-
-/// Checks that the root page and the blocks of the table are apart from each other: without them
-/// nothing can be reached, so that none can be taken out.
-fn frame_is_apart(survey: &Survey) -> Result<(), Refusal> {
-    let frame = || survey.runs.iter().take_while(|(_, tag)| tag.is_frame());
-    for (i, (run, _)) in frame().enumerate() {
-        let extent = Extent::new(run, i);
-        for (other, _) in frame().take(i) {
-            let other = Extent::new(other, i);
-            if extent.start < other.end && other.start < extent.end {
-                return Err(extent.apart_from(&other));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Of the runs that are only carried on, drops those that overlap with another: what a refused
-/// entry names may be somebody's run, and then it is handed on as that; and nothing is handed on
-/// twice.
-fn keep_carried_apart(survey: &mut Survey) -> Result {
-    if survey.carried.is_empty() {
-        return Ok(());
-    }
-    let mut kept: KVVec<Extent> = KVVec::with_capacity(survey.runs.len(), GFP_KERNEL)?;
-    for (i, (run, _)) in survey.runs.iter().enumerate() {
-        kept.push(Extent::new(run, i), GFP_KERNEL)?;
-    }
-    heap_sort(&mut kept, |a, b| a.start < b.start);
-    heap_sort(&mut survey.carried, |a, b| a.phys() < b.phys());
-    let mut last_end = 0;
-    survey.carried.retain(|run| {
-        let extent = Extent::new(run, 0);
-        // What is kept is apart, so the nearest is the only one that can overlap.
-        let after = kept.partition_point(|other| other.start < extent.end);
-        let before = after.checked_sub(1).and_then(|i| kept.get(i));
-        let is_apart =
-            extent.start >= last_end && before.is_none_or(|other| other.end <= extent.start);
-        if is_apart {
-            last_end = extent.end;
-        }
-        is_apart
-    });
-    Ok(())
-}
-
-/// Where a run begins and ends, and which of `Survey::runs` it is.
-#[derive(Clone, Copy)]
-struct Extent {
-    start: u64,
-    end: u64,
-    position: usize,
-}
-
-impl Extent {
-    const NONE: Self = Self {
-        start: 0,
-        end: 0,
-        position: 0,
-    };
-
-    fn new(run: &PageRun<Incoming>, position: usize) -> Self {
-        let start = run.phys().get();
-        Self {
-            start,
-            end: start.saturating_add(run.size_bytes() as u64),
-            position,
-        }
-    }
-
-    fn apart_from(&self, other: &Extent) -> Refusal {
-        Refusal {
-            structure: "RunSer",
-            field: "phys",
-            at: self.start,
-            found: self.start,
-            expected: other.start,
-            relation: Relation::ApartFrom,
-        }
-    }
 }

@@ -78,8 +78,8 @@ impl RunTable {
         }
     }
 
-    /// Returns how many pages the recorded runs have, the table's own included; those of entries that
-    /// were refused are not counted.
+    /// Returns how many pages the recorded runs have, the table's own included; those of entries
+    /// that were refused are not counted.
     pub(crate) fn nr_pages(&self) -> u64 {
         self.nr_pages
     }

@@ -71,8 +71,9 @@ impl Tally {
             return;
         }
         pr_notice!(
-            "generation {} is frozen: a kexec hands on {} names and {} runs ({} KiB); {} names and {} \
-             runs ({} KiB) of these nobody has opened in this boot: is a consumer not loaded?\n",
+            "generation {} is frozen: a kexec hands on {} names and {} runs ({} KiB); {} names \
+             and {} runs ({} KiB) of these nobody has opened in this boot: is a consumer not \
+             loaded?\n",
             generation,
             nr_names,
             nr_runs,

@@ -61,8 +61,8 @@ use kpreserve_sim::Image;
 
 const NR_BITS: u64 = 8 * size_of::<RunSer>() as u64;
 
-/// Flips a bit of an entry; three kernels open everything `but` some, and make something new if that
-/// can be; then the bit is mended, and a fourth kernel finds everything.
+/// Flips a bit of an entry; three kernels open everything `but` some, and make something new if
+/// that can be; then the bit is mended, and a fourth kernel finds everything.
 fn survives(
     world: &World,
     image: &Image,
