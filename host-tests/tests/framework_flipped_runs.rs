@@ -10,10 +10,9 @@
 //!
 //! | broken | noticed by |
 //! | --- | --- |
-//! | the owner that a damaged entry names is charged | `of_each_user` |
-//! | the framework's own arenas are charged | `of_the_framework_s_own_arenas` |
-//! | an entry that one flip mends is not carried on | `of_each_user`, `of_the_framework_s_own_arenas` |
-//! | an id that something refused names cannot be skipped | `an_arena_that_a_refused_entry_names_...` |
+//! | the owner that a damaged entry names is charged | `of_each_user`, `an_idle_arena_...` |
+//! | an entry that one flip mends is not known | `of_each_user`, `of_the_framework_s_own_arenas` |
+//! | an id that something refused names is not skipped | `an_arena_that_a_refused_...` |
 
 mod framework_common;
 

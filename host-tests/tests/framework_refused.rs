@@ -7,9 +7,8 @@
 //! | broken | noticed by |
 //! | --- | --- |
 //! | a refused image is not handed on | all |
-//! | the id of the image is taken from a damaged head | `a_head_that_is_wiped`, `every_bit_of_the_head` |
-//! | an entry of the root page with a wrong bit is passed over | `every_bit_of_an_entry_of_the_root_page` |
-//! | only what has a right checksum is looked for | `every_bit_of_an_entry_of_the_root_page` |
+//! | the id of the image is taken from a damaged head | `a_head_that_is_wiped_and_addresses_...` |
+//! | only entries with a right checksum are known | `every_bit_of_an_entry_of_the_...`, and others |
 //! | what failed half-way is not undone | `no_memory` |
 
 mod framework_common;
@@ -190,6 +189,33 @@ fn a_head_that_is_wiped() {
             |image| image.write(Phys::new(layout.root), &before),
         );
     }
+}
+
+#[test]
+fn a_head_that_is_wiped_and_addresses_that_are_wrong() {
+    // What the entries were is only known with the id of the image, which the head does not have
+    // any more.
+    let (world, image, layout) = world();
+    let len = offset_of!(RootHeadSer, generation);
+    let mut before = vec![0; len];
+    image.read(Phys::new(layout.root), &mut before);
+    let flips = |image: &mut Image| {
+        for entry in &layout.runs {
+            flip(image, entry.at, 30);
+        }
+    };
+    comes_back(
+        &world,
+        &image,
+        |image| {
+            image.write(Phys::new(layout.root), &vec![0; len]);
+            flips(image);
+        },
+        |image| {
+            image.write(Phys::new(layout.root), &before);
+            flips(image);
+        },
+    );
 }
 
 #[test]
