@@ -132,8 +132,7 @@ impl Framework {
     ///
     /// - EOPNOTSUPP if this kernel does not hand memory over (`kho=on` is missing on the command
     ///   line): what there is of an image is lost. Or if the image has a newer version: it is
-    /// handed
-    ///   on.
+    ///   handed on.
     /// - EINVAL if the root page or the frame of the run table is refused: handed on.
     /// - EBUSY if this boot owns an image already.
     /// - ENOMEM: the image is as it was. If nobody tries again in this boot, it is lost.
