@@ -67,8 +67,9 @@ fn say_that_there_is_none(machine: &'static dyn Machine) {
     if machine.was_handed_over() {
         pr_warn!(
             "beginning a new image: the kernel before this one used Kexec Handover, but handed no \
-             image of kpreserve over: kpreserve was not loaded there. What kernels before it had \
-             preserved with kpreserve is lost; load kpreserve in every kernel of the chain\n"
+             image of kpreserve over: kpreserve was not loaded there, or did not come up. What \
+             kernels before it had preserved with kpreserve is lost; load kpreserve in every \
+             kernel of the chain\n"
         );
     } else {
         pr_info!(

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | a kernel that was handed something else is taken for the first one | `a_kernel_without_kpreserve` |
 //! | a name is counted at each open | `names_that_nobody_opened` |
-//! | a rename or a removal is not noted | `names_that_are_renamed_or_taken_away` |
+//! | a rename, or a name that is made, is not noted | `names_that_are_renamed_or_taken_away` |
 //! | runs of arenas that are opened stay counted | `names_that_nobody_opened` |
 //! | a run that is given back is still counted | `what_is_handed_on_is_counted` |
 
@@ -187,14 +187,23 @@ fn names_that_are_renamed_or_taken_away() {
             Area::<u8>::open_in(framework, &name(&format!("a/{i}")), GFP_KERNEL).unwrap();
         area.resize(10).unwrap();
     }
-    // A free entry is inherited, too.
-    let area = Area::<u8>::open_in(framework, c"a/gone", GFP_KERNEL).unwrap();
-    area.discard().unwrap();
-    framework.remove_name(c"a/gone").unwrap();
+    // Free entries are inherited, too.
+    for i in 0..3 {
+        let gone = name(&format!("a/gone{i}"));
+        let area = Area::<u8>::open_in(framework, &gone, GFP_KERNEL).unwrap();
+        area.discard().unwrap();
+    }
+    for i in 0..3 {
+        framework.remove_name(&name(&format!("a/gone{i}"))).unwrap();
+    }
     let machine = machine.reboot();
     let framework = up(machine);
     let nr = || unopened(&at_freeze(framework)).0;
     assert_eq!(nr(), 10);
+    for _ in 0..2 {
+        drop(Area::<u8>::open_in(framework, c"z", GFP_KERNEL).unwrap());
+        assert_eq!(nr(), 10);
+    }
     framework.rename(c"a/0", c"b/0").unwrap();
     assert_eq!(nr(), 9);
     // The entry of a/0 is free now, and somebody else's next.
