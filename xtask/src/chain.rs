@@ -24,12 +24,24 @@ use std::{
 };
 
 /// On the command line of each kernel. KUnit is on only where a scenario asks for it.
+const CMDLINE: &str = "console=ttyS0 panic=-1 kho=on liveupdate=on";
+
+/// On it, too: what a virtual CPU that the host does not let run for a while would trip over. See Linux 7.3:
 ///
-/// The clocksource watchdog of 7.3 waits for the other CPU with interrupts off, by a clock that stands still while it does so early in
-/// boot: where the host's CPUs are busy, one boot in some hundred hangs in it. And a long step stalls RCU for longer there than the
-/// usual 21 s; a machine that really hangs is found by its silence.
-const CMDLINE: &str = "console=ttyS0 panic=-1 kho=on liveupdate=on tsc=nowatchdog \
-    rcupdate.rcu_cpu_stall_timeout=200";
+/// - `no_timer_check`: check_timer() (io_apic.c) gives the timer ten ticks' time, counts how many came, and panics when fewer than five
+///   did ("IO-APIC + timer doesn't work!"): one boot in some 250 on a busy host. Under KVM the kernel sets it itself.
+/// - `tsc=nowatchdog`: the watchdog of the clock sources (clocksource.c) waits for the other CPU with interrupts off, by a clock that
+///   stands still while it does so early in boot: one boot in some hundred hangs in it.
+/// - `rcu_cpu_stall_timeout`: a long step stalls RCU for longer than the usual 21 s; the expedited one is the same, as its
+///   own is 0. A machine that really hangs is found by its silence.
+/// - `kunit.timeout`: a KUnit case fails after 300 s by the guest's clock.
+///
+/// What else looks at clocks there does no harm. To calibrate TSC (tsc.c) and APIC timer (apic.c), to find the TSCs of two CPUs apart
+/// (tsc_sync.c), or HPET and ACPI's timer not counting (hpet.c, acpi_pm.c) ends in a line of the log and another clock. A CPU
+/// has 10 s to come up (cpu.c), of which it needs milliseconds. To stop the other CPUs at a kexec has no limit (smp.c, `wait`).
+/// The detectors of soft and hard lockups, hung tasks, stuck workqueues and CSD locks are not built in.
+const PATIENCE: &str = "no_timer_check tsc=nowatchdog rcupdate.rcu_cpu_stall_timeout=200 \
+    kunit.timeout=3000";
 
 /// Everything that is built for scenarios, each part once.
 pub(crate) struct Parts<'a> {
@@ -261,6 +273,7 @@ fn cmdline(scenario: &Scenario, index: usize) -> String {
     };
     let words = [
         CMDLINE.to_owned(),
+        PATIENCE.to_owned(),
         kunit,
         format!("kpreserve.scenario={}", scenario.name),
         format!("kpreserve.gen={}", index + 1),
@@ -294,7 +307,8 @@ fn common_start(names: &[String]) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::common_start;
+    use super::{cmdline, common_start};
+    use crate::scenario::Scenario;
 
     #[test]
     fn starts() {
@@ -305,5 +319,18 @@ mod tests {
         );
         assert_eq!(common_start(&names(&["a"])), "a");
         assert_eq!(common_start(&names(&["a", "b"])), "");
+    }
+
+    #[test]
+    fn every_kernel_is_patient() {
+        let text = "summary='x'\nmode='exact'\n[[generation]]\nsteps=['kexec']\n[[generation]]\nsteps=['poweroff']";
+        let scenario = Scenario::parse("x", text).unwrap();
+        for index in 0..2 {
+            let cmdline = cmdline(&scenario, index);
+            let words: Vec<_> = cmdline.split(' ').collect();
+            for word in ["no_timer_check", "tsc=nowatchdog"] {
+                assert!(words.contains(&word), "{cmdline}");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! From the ground up: the host ([`host`]), the cache and its locks ([`cache`]), the build root ([`buildroot`]) and the way into it
 //! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
-//! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`]) and
+//! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`], [`pace`]) and
 //! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`hotpath`],
 //! [`check`], [`demo`], [`mod@bench`] with [`hostbench`]).
 
@@ -33,12 +33,14 @@ mod kernel;
 mod ktap;
 mod modules;
 mod outcome;
+mod pace;
 mod programs;
 mod qemu;
 mod run;
 mod scenario;
 mod series;
 mod source;
+mod stress;
 mod sync;
 mod tally;
 mod ui;
@@ -100,6 +102,18 @@ enum Task {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Boot chains of two kernels beside busy loops: does a loaded host keep the machine from coming up?
+    StressBoots {
+        /// How many kernels to boot.
+        #[arg(long, default_value_t = 60)]
+        boots: usize,
+        /// How many busy loops to run for each CPU of the host.
+        #[arg(long, default_value_t = 4)]
+        busy: usize,
+        /// On this kernel.
+        #[arg(long, value_enum, default_value = "plain")]
+        kernel: kernel::Variant,
+    },
     /// Build the modules and show what the compilers say.
     Modules {
         /// Check with clippy instead; warnings are errors.
@@ -157,6 +171,18 @@ fn perform(task: Task) -> Result<()> {
             keep,
             verbose,
         } => vm::command(&shop, &scenario, kernel, vm::Options { verbose, keep }),
+        Task::StressBoots {
+            boots,
+            busy,
+            kernel,
+        } => stress::command(
+            &shop,
+            stress::Stress {
+                boots,
+                busy,
+                kernel,
+            },
+        ),
         Task::Modules { clippy: true } => modules::command(&shop, modules::Purpose::Clippy),
         Task::Modules { clippy: false } => modules::command(&shop, modules::Purpose::Use),
         Task::Builtin { debug } => {

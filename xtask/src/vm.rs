@@ -8,6 +8,7 @@ use crate::{
     console::{Channel, Console},
     kernel::Variant,
     outcome::Outcome,
+    pace::{self, Pace},
     qemu::{self, Accel},
     run,
     scenario::Scenario,
@@ -22,7 +23,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::mpsc::{self, RecvTimeoutError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How many lines of the log a failure shows.
@@ -156,12 +157,12 @@ fn boot_with(
 
     let mut console = Console::new(scenario);
     let (limit, silence) = (scaled(scenario.timeout), scaled(scenario.silence));
-    let started = Instant::now();
-    let mut last_line = started;
+    let mut pace = Pace::start(child.id());
+    let mut last_line = Duration::ZERO;
     loop {
         match receiver.recv_timeout(Duration::from_millis(500)) {
             Ok((channel, line)) => {
-                last_line = Instant::now();
+                last_line = pace.elapsed();
                 writeln!(log, "{line}")?;
                 if options.verbose {
                     stage.print(&line);
@@ -176,14 +177,19 @@ fn boot_with(
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        let stuck = if started.elapsed() > limit {
+        let elapsed = pace.elapsed();
+        let stuck = if elapsed > limit || pace.by_the_clock() > limit * pace::MOST {
             format!("not done after {} s", limit.as_secs())
-        } else if last_line.elapsed() > silence {
+        } else if elapsed.saturating_sub(last_line) > silence {
             format!("no word for {} s", silence.as_secs())
         } else {
             continue;
         };
-        console.hung(stuck);
+        console.hung(format!(
+            "{stuck} (of {} s that it ran, {} s by the clock)",
+            elapsed.as_secs(),
+            pace.by_the_clock().as_secs()
+        ));
         // The signal takes everything in the jail with it.
         child.kill().context("cannot end QEMU")?;
         break;
