@@ -11,7 +11,7 @@ use crate::{
     initramfs::Image,
     kernel::{Flavour, Kernel, Variant},
     modules::{Modules, Purpose},
-    programs,
+    preflight, programs,
     scenario::{Mode, Scenario},
     workshop::Workshop,
 };
@@ -224,6 +224,13 @@ impl<'a> Parts<'a> {
                 None => builtin.push(name),
             }
         }
+        preflight::built_in(&generation.steps, &builtin).with_context(|| {
+            let (scenario, kernel) = (&scenario.name, variant.name());
+            format!(
+                "{scenario}, generation {}, on the {kernel} kernel",
+                index + 1
+            )
+        })?;
         for name in &generation.data {
             let file = data::make(self.shop, name)?;
             image.file(&format!("data/{name}"), &file);

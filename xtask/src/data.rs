@@ -12,21 +12,27 @@ use std::{
 
 /// Makes the data of that name and returns its file.
 pub(crate) fn make(shop: &Workshop, name: &str) -> Result<PathBuf> {
-    let folder = shop.cache().path("data");
-    match name {
-        "packages" | "digests.bin" => {
-            let made = shop
-                .cache()
-                .folder(&format!("data-packages-{}", shop.root()?.id()), |part| {
-                    packages(shop, part)
-                })?;
-            Ok(made.join(name))
-        }
-        _ => bail!(
-            "no data is called {name:?} ({}); there are: packages, digests.bin",
-            folder.display()
-        ),
+    exists(name)?;
+    let made = shop
+        .cache()
+        .folder(&format!("data-packages-{}", shop.root()?.id()), |part| {
+            packages(shop, part)
+        })?;
+    Ok(made.join(name))
+}
+
+/// The names that there are.
+const NAMES: &[&str] = &["packages", "digests.bin"];
+
+/// Fails unless there is data of that name.
+pub(crate) fn exists(name: &str) -> Result<()> {
+    if !NAMES.contains(&name) {
+        bail!(
+            "no data is called {name:?}; there are: {}",
+            NAMES.join(", ")
+        );
     }
+    Ok(())
 }
 
 /// `packages`: the index as it is. `digests.bin`: for each stanza in order the SHA-256 of its key and of its text.

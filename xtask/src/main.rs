@@ -34,6 +34,7 @@ mod ktap;
 mod modules;
 mod outcome;
 mod pace;
+mod preflight;
 mod programs;
 mod qemu;
 mod run;
@@ -47,6 +48,13 @@ mod ui;
 mod vm;
 mod vmtest;
 mod workshop;
+
+// The agent's own, so that both take steps for the same.
+#[path = "../../selftests/agent/src/grammar.rs"]
+mod grammar;
+#[path = "../../selftests/agent/src/words.rs"]
+#[allow(dead_code)] // what the agent alone needs
+mod words;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -153,6 +161,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Demo => demo::command(&shop),
         Task::Test => {
             // What can fail at once, then what fails in minutes; the kernel and what boots it last.
+            scenario::Scenario::all(shop.checkout().folder())?;
             host::prepare()?;
             let mut tally = hosttest::all(shop.checkout())?;
             tally += Tally::of("the test machine", vmtest::all(&shop));

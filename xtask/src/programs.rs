@@ -25,12 +25,7 @@ const OUT: &str = "/src/programs";
 
 /// Makes all of them and returns the file of one.
 pub(crate) fn make(shop: &Workshop, name: &str) -> Result<PathBuf> {
-    if !PROGRAMS.contains(&name) {
-        bail!(
-            "no program of the kernel's selftests is called {name:?}; there are: {}",
-            PROGRAMS.join(", ")
-        );
-    }
+    exists(name)?;
     let (root, from) = (shop.root()?, shop.source()?);
     // Of the kernel's headers those for user space, as they would be installed.
     let line = format!(
@@ -69,4 +64,15 @@ pub(crate) fn make(shop: &Workshop, name: &str) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(made.join(name))
+}
+
+/// Fails unless there is a program of that name.
+pub(crate) fn exists(name: &str) -> Result<()> {
+    if !PROGRAMS.contains(&name) {
+        bail!(
+            "no program of the kernel's selftests is called {name:?}; there are: {}",
+            PROGRAMS.join(", ")
+        );
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 //! What runs in the test machine: `selftests/scenarios/<name>.toml`, or a file of that kind anywhere.
 
-use crate::{kernel::Variant, outcome::Kind};
+use crate::{kernel::Variant, outcome::Kind, preflight};
 use anyhow::{bail, Context, Result};
 use serde::Deserialize;
 use std::{
@@ -147,6 +147,7 @@ impl Scenario {
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut scenario = Self::parse(name, &text).with_context(|| path.display().to_string())?;
         scenario.folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        preflight::check(checkout, &scenario).with_context(|| path.display().to_string())?;
         Ok(scenario)
     }
 
@@ -237,6 +238,12 @@ mod tests {
         }
         let text = format!("summary='x'\ninit='kho'\nuntil='x'\n{rest}");
         assert!(Scenario::parse("x", &text).is_ok());
+    }
+
+    #[test]
+    fn every_scenario_can_be_read() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert!(Scenario::all(&checkout).unwrap().len() > 50);
     }
 
     #[test]

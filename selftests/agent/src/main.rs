@@ -14,6 +14,7 @@ mod errno;
 mod faults;
 mod figures;
 mod file;
+mod grammar;
 mod klog;
 mod kv;
 mod luo;
@@ -114,6 +115,7 @@ fn run(machine: &mut Machine) {
 /// Runs one step.
 fn one(machine: &mut Machine, step: &str) -> Result<()> {
     let words = words::split(step)?;
+    grammar::check(&words)?;
     let (name, arguments) = words.split_first().context("an empty step")?;
     let verb = verbs::find(name)?;
     verb(machine, arguments)

@@ -11,7 +11,7 @@ use anyhow::{bail, Result};
 /// Runs a step; an error is the reason on its `not ok` line.
 pub(crate) type Verb = fn(&mut Machine, &[String]) -> Result<()>;
 
-/// The table. A step `fails=ERRNO` passes only if it fails just so, where noted.
+/// The table; what arguments look like is in grammar.rs. A step `fails=ERRNO` passes only if it fails just so, where noted.
 const VERBS: &[(&str, Verb)] = &[
     // insmod NAME [parameter=value ...] [fails=ERRNO]
     ("insmod", module::insmod),
@@ -105,9 +105,26 @@ const VERBS: &[(&str, Verb)] = &[
 pub(crate) fn find(name: &str) -> Result<Verb> {
     match VERBS.iter().find(|(verb, _)| *verb == name) {
         Some((_, verb)) => Ok(*verb),
-        None => {
-            let known: Vec<_> = VERBS.iter().map(|(verb, _)| *verb).collect();
-            bail!("no step starts with {name:?}; known: {}", known.join(", "));
-        }
+        None => bail!("{name:?} is a word of grammar.rs, but not of verbs.rs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VERBS;
+    use crate::grammar::SHAPES;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_word_has_a_shape() {
+        let verbs: BTreeSet<_> = VERBS.iter().map(|(verb, _)| *verb).collect();
+        let shapes: BTreeSet<_> = SHAPES.iter().map(|(verb, _)| *verb).collect();
+        let without: Vec<_> = verbs.difference(&shapes).collect();
+        assert!(without.is_empty(), "add to grammar.rs: {without:?}");
+        let unknown: Vec<_> = shapes.difference(&verbs).collect();
+        assert!(
+            unknown.is_empty(),
+            "grammar.rs has words that verbs.rs has not: {unknown:?}"
+        );
     }
 }
