@@ -4,6 +4,9 @@
 
 XTASK := cargo run -q --release -p xtask --
 
+# These run a build root, and say so before minutes of building.
+AS_ROOT := demo test test-vm bench check
+
 .PHONY: help demo test test-host test-vm tsan bench check modules clean
 
 help:
@@ -13,6 +16,7 @@ help:
 	@echo 'make bench      measure, on the host against other allocators and in the virtual machine; results in target/bench/'
 	@echo 'make check      rustfmt, clippy, rustdoc, on the host and with the kernel'
 	@echo 'make modules KDIR=DIR   kpreserve.ko and the sample for your own kernel tree (7.3, CONFIG_RUST, CONFIG_KEXEC_HANDOVER)'
+	@echo 'cargo run -rp xtask -- vm my.toml   your own scenario, with your own module, in a virtual machine (Documentation/testing.rst)'
 	@echo 'make clean      remove what was built in this checkout (cargo xtask clean --cache: the shared cache, too)'
 	@echo ''
 	@echo 'KPRESERVE_CACHE=DIR   where build root and kernel are kept, a folder for this alone (default: kpreserve in your cache directory)'
@@ -20,6 +24,7 @@ help:
 	@echo 'KPRESERVE_TIMEOUT_SCALE=3  longer time limits on a slow machine'
 
 demo test test-host test-vm tsan bench check clean:
+	@$(if $(filter $@,$(AS_ROOT)),xtask/check-root.sh $@)
 	@$(XTASK) $@
 
 # A consumer's folder has a Kbuild of its own and is built after kpreserve.ko.

@@ -4,13 +4,13 @@
 
 use crate::{
     cache::{self, Cache},
-    jail::Jail,
+    jail::{self, Jail},
     run,
     series::Series,
     ui::Stage,
 };
-use anyhow::{Context, Result};
-use std::{env, fs, path::Path, path::PathBuf, process::Command};
+use anyhow::{ensure, Context, Result};
+use std::{env, fs, path::Path, path::PathBuf};
 
 /// What a kernel with Rust needs to build, and what boots it.
 const PACKAGES: &[&str] = &[
@@ -70,19 +70,18 @@ impl BuildRoot {
             cache.need_space(9, "the build root and the kernel")?;
             let log = cache.log("build-root");
             let mut stage = Stage::start(format!("build root: Debian {release}"));
-            let mut command = Command::new("debootstrap");
+            let mirror = mirror(env::var("KPRESERVE_MIRROR").ok())?;
+            // A PID namespace, and one of mounts: it leaves nothing running or mounted, however it ends.
+            let mut command = jail::apart();
             command
                 .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-                .args(["--variant=minbase", release])
-                .arg(part);
-            if let Ok(mirror) = env::var("KPRESERVE_MIRROR") {
-                command.arg(mirror);
-            }
-            run::logged(&mut stage, &log, &mut command).context(
-                "debootstrap failed; if its default mirror cannot be reached, name one with KPRESERVE_MIRROR=URL",
-            )?;
+                .args(["debootstrap", "--variant=minbase", release])
+                .arg(part)
+                .args(&mirror);
+            run::logged(&mut stage, &log, &mut command)
+                .with_context(|| unreachable_mirror(mirror.as_deref()))?;
             stage.done("");
-            install(part, &log)
+            install(part, &log).with_context(|| unreachable_mirror(mirror.as_deref()))
         })?;
         Ok(Self { folder, id })
     }
@@ -105,6 +104,32 @@ impl BuildRoot {
     /// Lets programs inside reach the network as those outside do.
     pub(crate) fn refresh_resolver(&self) {
         refresh_resolver(&self.folder);
+    }
+}
+
+/// The mirror that `KPRESERVE_MIRROR` names, if it does.
+fn mirror(value: Option<String>) -> Result<Option<String>> {
+    let Some(mirror) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let schemes = ["http://", "https://", "file://", "file:/"];
+    ensure!(
+        schemes.iter().any(|scheme| mirror.starts_with(scheme)),
+        "KPRESERVE_MIRROR is {mirror:?}; expected the URL of a Debian mirror, http://HOST/debian"
+    );
+    Ok(Some(mirror))
+}
+
+/// What to say when packages do not come.
+fn unreachable_mirror(mirror: Option<&str>) -> String {
+    match mirror {
+        Some(mirror) => format!(
+            "the build root could not be made from {mirror}, which KPRESERVE_MIRROR names; is it a Debian mirror, and within reach? \
+             Without KPRESERVE_MIRROR it is debootstrap's own default"
+        ),
+        None => "the build root could not be made from debootstrap's default mirror; if that cannot be reached, name one with \
+             KPRESERVE_MIRROR=URL"
+            .to_owned(),
     }
 }
 
@@ -134,4 +159,30 @@ fn install(root: &Path, log: &Path) -> Result<()> {
     run::logged(&mut stage, log, &mut jail.command("apt-get", ["clean"]))?;
     stage.done("");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mirror, unreachable_mirror};
+
+    #[test]
+    fn a_mirror_that_fails_is_named() {
+        let named = mirror(Some("http://mirror.test/debian".to_owned())).unwrap();
+        let text = unreachable_mirror(named.as_deref());
+        assert!(text.contains("http://mirror.test/debian, which KPRESERVE_MIRROR names"));
+        assert!(unreachable_mirror(None).contains("KPRESERVE_MIRROR=URL"));
+    }
+
+    #[test]
+    fn a_mirror_is_a_url() {
+        assert_eq!(mirror(None).unwrap(), None);
+        assert_eq!(mirror(Some(String::new())).unwrap(), None);
+        let error = mirror(Some("mirror.test".to_owned()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("KPRESERVE_MIRROR is \"mirror.test\""),
+            "{error}"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     builtin::Builtin,
     cache,
     consumers::Consumers,
-    data,
+    data, host,
     initramfs::Image,
     kernel::{Flavour, Kernel, Variant},
     modules::{Modules, Purpose},
@@ -63,7 +63,12 @@ pub(crate) struct Chain {
 
 impl<'a> Parts<'a> {
     /// Builds the agent; the rest is built when a scenario needs it.
+    ///
+    /// # Errors
+    ///
+    /// Before all else if the host lacks something, root included.
     pub(crate) fn new(shop: &'a Workshop) -> Result<Self> {
+        host::prepare()?;
         Ok(Self {
             shop,
             agent: agent::make(shop.checkout())?,

@@ -4,7 +4,7 @@
 
 use crate::{
     agent::cargo,
-    cache,
+    cache, host,
     modules::{Modules, Purpose},
     run, sync,
     ui::{self, Stage},
@@ -15,6 +15,8 @@ use std::{fs, io::Write, process::Command};
 
 /// `xtask check`. Runs everything, then fails if anything failed.
 pub(crate) fn command(shop: &Workshop) -> Result<()> {
+    // The later half runs in the build root.
+    host::prepare()?;
     let mut failed = Vec::new();
     let mut step = |name: &'static str, result: Result<()>| {
         if let Err(error) = result {
@@ -24,7 +26,7 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     };
     step(
         "rustfmt",
-        host(shop, "rustfmt", &["fmt", "--all", "--", "--check"]),
+        cargo_says(shop, "rustfmt", &["fmt", "--all", "--", "--check"]),
     );
     let benches = [
         "fmt",
@@ -35,7 +37,7 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     ];
     step(
         "rustfmt of the host benches",
-        host(shop, "rustfmt of the host benches", &benches),
+        cargo_says(shop, "rustfmt of the host benches", &benches),
     );
     let clippy = [
         "clippy",
@@ -45,7 +47,7 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
         "--",
         "-Dwarnings",
     ];
-    step("clippy", host(shop, "clippy", &clippy));
+    step("clippy", cargo_says(shop, "clippy", &clippy));
     let doc = [
         "doc",
         "--workspace",
@@ -53,7 +55,7 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
         "--document-private-items",
         "--locked",
     ];
-    step("rustdoc", host(shop, "rustdoc", &doc));
+    step("rustdoc", cargo_says(shop, "rustdoc", &doc));
     step("rustfmt of the build root", kernel_rustfmt(shop));
     step("clippy of the build root", kernel_clippy(shop));
     step("cargo of the build root", oldest_cargo(shop));
@@ -89,7 +91,7 @@ fn quiet(shop: &Workshop, name: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn host(shop: &Workshop, name: &str, arguments: &[&str]) -> Result<()> {
+fn cargo_says(shop: &Workshop, name: &str, arguments: &[&str]) -> Result<()> {
     let mut command = cargo();
     command
         .current_dir(shop.checkout().folder())

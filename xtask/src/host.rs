@@ -134,3 +134,56 @@ pub(crate) fn prepare() -> Result<()> {
     ui::say("");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, os::unix::fs::PermissionsExt, process::Command};
+
+    /// What `make` says to somebody who is not root, before it starts cargo.
+    #[test]
+    fn root_is_asked_for_before_anything_is_built() {
+        let folder = env::temp_dir().join(format!("kpreserve-root-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for (program, does) in [("id", "echo 1000"), ("cargo", "echo cargo was started")] {
+            let path = folder.join(program);
+            fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:{}", folder.display(), env::var("PATH").unwrap());
+        for target in ["demo", "test", "test-vm", "bench", "check"] {
+            let make = Command::new("make")
+                .args(["-C", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), target])
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&make.stderr).into_owned();
+            assert!(!make.status.success(), "{target}");
+            assert!(said.contains(&format!("sudo -E make {target}")), "{said}");
+            let out = String::from_utf8_lossy(&make.stdout).into_owned();
+            assert!(!out.contains("cargo was started"), "{out}");
+        }
+        let make = Command::new("make")
+            .args([
+                "-C",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/.."),
+                "test-host",
+            ])
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        assert!(String::from_utf8_lossy(&make.stdout).contains("cargo was started"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn help_names_what_people_look_for() {
+        let make = Command::new("make")
+            .args(["-C", concat!(env!("CARGO_MANIFEST_DIR"), "/.."), "help"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&make.stdout);
+        for part in ["xtask -- vm my.toml", "make demo", "KPRESERVE_MIRROR"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

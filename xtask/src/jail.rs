@@ -99,20 +99,8 @@ impl Jail {
         program: &str,
         arguments: impl IntoIterator<Item = S>,
     ) -> Command {
-        // If we are killed, setpriv's signal takes the jail with us.
-        let mut command = Command::new("setpriv");
+        let mut command = apart();
         command
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "unshare",
-                "--mount",
-                "--propagation",
-                "private",
-                "--pid",
-                "--fork",
-                "--kill-child",
-            ])
             .args(["sh", "-euc", &self.script(), "sh", program])
             .args(arguments);
         command
@@ -187,6 +175,24 @@ impl Jail {
         );
         script
     }
+}
+
+/// The start of a command that runs in namespaces of mounts and processes of its own: nothing of it is left behind.
+pub(crate) fn apart() -> Command {
+    // If we are killed, setpriv's signal takes all of it with us.
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ]);
+    command
 }
 
 /// Quotes a word for the shell.

@@ -28,6 +28,7 @@ mod hostbench;
 mod hosttest;
 mod hotpath;
 mod initramfs;
+mod interrupt;
 mod jail;
 mod kernel;
 mod ktap;
@@ -145,6 +146,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    interrupt::watch();
     match perform(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<tally::Closed>() => ExitCode::FAILURE,
@@ -179,7 +181,16 @@ fn perform(task: Task) -> Result<()> {
             kernel,
             keep,
             verbose,
-        } => vm::command(&shop, &scenario, kernel, vm::Options { verbose, keep }),
+        } => vm::command(
+            &shop,
+            &scenario,
+            kernel,
+            vm::Options {
+                verbose,
+                keep,
+                programs: true,
+            },
+        ),
         Task::StressBoots {
             boots,
             busy,

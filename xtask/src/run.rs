@@ -6,6 +6,7 @@ use crate::ui::Stage;
 use anyhow::{bail, Context, Result};
 use std::{
     collections::VecDeque,
+    env,
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     path::Path,
@@ -38,6 +39,13 @@ pub(crate) fn pump<T: Send + 'static>(
             bytes.clear();
         }
     })
+}
+
+/// A path as people can use it where they are: seen from the current folder if it is below that.
+pub(crate) fn for_people(path: &Path) -> String {
+    let here = env::current_dir().ok();
+    let below = here.and_then(|here| path.strip_prefix(here).ok());
+    below.unwrap_or(path).display().to_string()
 }
 
 /// Opens a log for appending, together with the folder that it lies in.

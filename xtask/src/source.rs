@@ -163,7 +163,13 @@ fn add_suite(cache: &Cache, root: &BuildRoot, release: &str, suite: &str) -> Res
             "Acquire::Check-Valid-Until=false",
         ],
     );
-    run::logged(&mut stage, &cache.log("kernel-source"), &mut update)?;
+    run::logged(&mut stage, &cache.log("kernel-source"), &mut update).with_context(|| {
+        format!(
+            "no package lists from {mirror}; the build root was made from it, and stays with it: to change to another mirror, \
+             remove {} and set KPRESERVE_MIRROR=URL",
+            root.path("").display()
+        )
+    })?;
     stage.done("");
     Ok(())
 }

@@ -20,11 +20,31 @@ pub(crate) fn say(text: impl Display) {
     eprintln!("{text}");
 }
 
+/// Prints the last line, in the place of a stage's own.
+pub(crate) fn last_word(text: &str) {
+    if std::io::stderr().is_terminal() {
+        // To the left, and clear to the right.
+        eprint!("\r\x1b[K");
+    }
+    eprintln!("{text}");
+}
+
 /// Prints an error with its causes, and without a backtrace, whatever the environment says: these errors are about the machine, not about
 /// us.
 pub(crate) fn complain(error: &anyhow::Error) {
     let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
     eprintln!("error: {}", causes.join("\n  because: "));
+    if let Some(hint) = causes.iter().find_map(|cause| hint(cause)) {
+        eprintln!("  do: {hint}");
+    }
+}
+
+/// What to do about what the system says, wherever it says it.
+fn hint(cause: &str) -> Option<&'static str> {
+    // Of this process, or in the output of another one.
+    cause.contains("No space left on device").then_some(
+        "free some space, or name another place for the cache with KPRESERVE_CACHE=DIR; what is complete is kept",
+    )
 }
 
 /// One step of the work, shown with its elapsed time.
@@ -110,5 +130,18 @@ impl Drop for Stage {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hint;
+
+    #[test]
+    fn a_full_disk_has_a_hint() {
+        let error = std::io::Error::from_raw_os_error(28).to_string();
+        assert!(hint(&error).is_some(), "{error}");
+        assert!(hint("cc1: fatal error: x.s: No space left on device").is_some());
+        assert!(hint("no such file").is_none());
     }
 }

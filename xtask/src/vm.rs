@@ -36,7 +36,12 @@ pub(crate) struct Options {
     pub(crate) verbose: bool,
     /// Keep the initramfs images.
     pub(crate) keep: bool,
+    /// Print what the programs of `run` steps say.
+    pub(crate) programs: bool,
 }
+
+/// What the agent puts before a program's line.
+const PROGRAM: &str = "#| ";
 
 /// Runs a scenario and tells people how it went.
 pub(crate) fn scenario(
@@ -140,6 +145,7 @@ fn boot_with(
         .show(&chain.image, "/vm-kernel/bzImage");
     let log = log(shop, scenario, variant);
     let _ = fs::remove_file(&log);
+    let log_name = run::for_people(&log);
     let mut log = BufWriter::new(run::open_log(&log)?);
     let arguments = qemu::arguments(scenario, &chain, accel);
     let mut child = jail
@@ -167,7 +173,12 @@ fn boot_with(
                 if options.verbose {
                     stage.print(&line);
                 } else {
-                    stage.note(&line);
+                    match line.strip_prefix(PROGRAM) {
+                        Some(text) if options.programs && channel == Channel::Agent => {
+                            stage.print(format!("    {text}"));
+                        }
+                        _ => stage.note(&line),
+                    }
                 }
                 console.feed(channel, &line);
             }
@@ -204,7 +215,7 @@ fn boot_with(
     let outcome = console.finish(status.success());
     stage.done(match scenario.broken {
         None => format!(
-            "{} passed, {} failed",
+            "{} passed, {} failed (log: {log_name})",
             outcome.passed,
             outcome.failures.len()
         ),

@@ -29,9 +29,7 @@ pub(crate) fn run(machine: &mut Machine, arguments: &[String]) -> Result<()> {
         .status()
         .with_context(|| format!("/programs/{program} cannot be started"))?;
     let text = String::from_utf8_lossy(&fs::read(OUTPUT)?).into_owned();
-    for line in text.lines() {
-        machine.report.note(line);
-    }
+    machine.report.said(&text);
     let bad = text
         .lines()
         .find(|line| line.starts_with("not ok") || line.to_ascii_uppercase().contains("# SKIP"));

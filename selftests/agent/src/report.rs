@@ -58,6 +58,13 @@ impl Report {
         }
     }
 
+    /// What a program said; `xtask vm` shows these lines.
+    pub(crate) fn said(&mut self, text: &str) {
+        for line in text.lines() {
+            self.line(&format!("#| {line}"));
+        }
+    }
+
     /// A row for the runner to collect.
     pub(crate) fn json(&mut self, channel: &str, row: &serde_json::Value) {
         self.line(&format!("@@json {channel} {row}"));
