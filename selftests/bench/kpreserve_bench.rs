@@ -83,7 +83,7 @@ const COMMANDS: &[(&str, Command)] = &[
     // slab.memory N
     ("slab.memory", slabs::memory),
     ("slab.two", slabs::two),
-    // vec.push N, map.rows N, dict.rows: one kernel, no kexec
+    // vec.push N, map.rows N, dict.rows N: one kernel, no kexec
     ("vec.push", vectors::push),
     ("map.rows", maps::rows),
     ("dict.rows", names::rows),

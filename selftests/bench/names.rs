@@ -40,11 +40,12 @@ fn open(name: &CString, number: usize) -> Result<Named<u64>> {
     Named::<u64>::open(name, number as u64, GFP_KERNEL)
 }
 
-/// `dict.rows`: `dict.insert` and `dict.lookup` with ever more names. Ours makes an object as well, and claims it.
-pub(crate) fn rows(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
+/// `dict.rows N`: `dict.insert` and `dict.lookup` with ever more names, up to N. Ours makes an object as well, and claims it.
+pub(crate) fn rows(words: &mut Words<'_>, reply: &mut Reply) -> Result {
+    let nr_max = words.number()?;
     let mut first = None;
     let mut nr = 0;
-    for nr_end in NRS {
+    for nr_end in NRS.into_iter().filter(|nr| *nr <= nr_max) {
         for (number, name) in names(nr..nr_end - NR_CALLS, 1)? {
             drop(open(&name, number)?);
         }

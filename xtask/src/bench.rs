@@ -4,7 +4,8 @@
 
 use crate::{
     chain::Parts,
-    demo, draw, hostbench, hotpath,
+    demo, draw, figures, host, hostbench, hotpath,
+    outcome::Outcome,
     qemu::Accel,
     scenario::{Mode, Scenario},
     tally::Tally,
@@ -41,30 +42,109 @@ pub(crate) struct Where {
 }
 
 /// `xtask bench`.
-pub(crate) fn command(shop: &Workshop, place: Where) -> Result<()> {
+pub(crate) fn command(shop: &Workshop, place: Where, smallest: bool) -> Result<()> {
     let everywhere = place == Where::default();
+    if place.vm || everywhere {
+        // Before minutes of building.
+        host::prepare()?;
+    }
     let mut tally = Tally::default();
     if place.host || everywhere {
-        tally += host(shop)?;
+        tally += match smallest {
+            true => hostbench::smallest(shop.checkout())?,
+            false => on_host(shop)?,
+        };
     }
     if place.vm || everywhere {
-        tally += machine(shop)?;
+        tally += match smallest {
+            true => smallest_in_machine(shop, &Parts::new(shop)?)?,
+            false => in_machine(shop)?,
+        };
     }
     tally.close()
 }
 
 /// Against the allocators of the field; a comparison counts as a test that passed.
-fn host(shop: &Workshop) -> Result<Tally> {
+fn on_host(shop: &Workshop) -> Result<Tally> {
     let rows = hostbench::all(shop.checkout())?;
     show(shop, &rows, "host")?;
+    let missing = figures::of_host(shop.checkout(), &rows)?;
     Ok(Tally {
         passed: rows.len(),
-        failed: 0,
+        failed: complain("host", &missing),
     })
 }
 
+/// Runs each scenario that measures at its smallest size. It is to run, and to give the rows that it promises; their figures say
+/// nothing, and are not kept. Scenarios that differ in size alone are one then.
+pub(crate) fn smallest_in_machine(shop: &Workshop, parts: &Parts<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut done: Vec<(Scenario, Vec<Row>)> = Vec::new();
+    for scenario in Scenario::all(shop.checkout().folder())? {
+        if !scenario.is_bench() {
+            continue;
+        }
+        let small = scenario.reduced()?;
+        if let Some((same, rows)) = done.iter().find(|(other, _)| small.does_as(other)) {
+            ui::say(format!("--- {}: as {}", small.name, same.name));
+            tally += judge(&small, rows);
+            continue;
+        }
+        ui::say(format!("--- {}: {}", small.name, small.summary));
+        let mut rows = Vec::new();
+        for &variant in &small.kernels {
+            let outcome = vm::scenario(shop, parts, &small, variant, Options::default());
+            tally += Tally::of(
+                &small.name,
+                outcome.and_then(|outcome| {
+                    rows.extend(rows_of(&small, &outcome)?);
+                    Ok(counted(&outcome))
+                }),
+            );
+        }
+        tally += judge(&small, &rows);
+        done.push((small, rows));
+    }
+    // The last two come from the disassembly.
+    let rows = done.iter().flat_map(|(_, rows)| rows);
+    let names = rows.map(|row| row.name.as_str()).chain(hotpath::ROWS);
+    let missing = figures::of_machine(shop.checkout(), names)?;
+    tally += Tally::one(complain("the scenarios", &missing) == 0);
+    Ok(tally)
+}
+
+/// A run that reports nothing has failed.
+fn counted(outcome: &Outcome) -> Tally {
+    Tally {
+        passed: outcome.passed,
+        failed: outcome.failures.len().max(usize::from(!outcome.is_good())),
+    }
+}
+
+/// Whether a scenario gave the rows that it promises: one test.
+fn judge(scenario: &Scenario, rows: &[Row]) -> Tally {
+    let wrong = figures::of_scenario(scenario, rows);
+    Tally::one(complain(&scenario.name, &wrong) == 0)
+}
+
+fn complain(whose: &str, wrong: &[String]) -> usize {
+    for what in wrong {
+        ui::say(format!("    {whose}: {what}"));
+    }
+    wrong.len()
+}
+
+fn rows_of(scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row>> {
+    let parse = |value: &serde_json::Value| {
+        serde_json::from_value(value.clone())
+            .map(complete)
+            .with_context(|| format!("{}: not a row of figures: {value}", scenario.name))
+    };
+    outcome.rows("bench").iter().map(parse).collect()
+}
+
 /// In the virtual machine.
-fn machine(shop: &Workshop) -> Result<Tally> {
+fn in_machine(shop: &Workshop) -> Result<Tally> {
     let parts = Parts::new(shop)?;
     let mut rows = Vec::new();
     let mut tally = Tally::default();
@@ -81,19 +161,17 @@ fn machine(shop: &Workshop) -> Result<Tally> {
             }
         };
         ui::say(format!("--- {}: {}", scenario.name, scenario.summary));
+        let mut of_scenario = Vec::new();
         for &variant in &scenario.kernels {
             let outcome = vm::scenario(shop, &parts, &scenario, variant, Options::default())?;
-            for value in outcome.rows("bench") {
-                let mut row: Row = serde_json::from_value(value.clone())
-                    .with_context(|| format!("{}: not a row of figures: {value}", scenario.name))?;
-                row.unit.push_str(&clock);
-                rows.push(complete(row));
-            }
-            tally += Tally {
-                passed: outcome.passed,
-                failed: outcome.failures.len(),
-            };
+            of_scenario.extend(rows_of(&scenario, &outcome)?);
+            tally += counted(&outcome);
         }
+        tally += judge(&scenario, &of_scenario);
+        rows.extend(of_scenario.into_iter().map(|mut row| {
+            row.unit.push_str(&clock);
+            row
+        }));
     }
     if rows.is_empty() {
         bail!("no scenario bench-* of selftests/scenarios gave any figures");
@@ -101,6 +179,9 @@ fn machine(shop: &Workshop) -> Result<Tally> {
     let (of_hotpaths, looked) = hotpath::look(shop, &parts)?;
     rows.extend(of_hotpaths);
     tally += looked;
+    let names = rows.iter().map(|row| row.name.as_str());
+    let missing = figures::of_machine(shop.checkout(), names)?;
+    tally += Tally::one(complain("the scenarios", &missing) == 0);
     show(shop, &rows, "vm")?;
     Ok(tally)
 }

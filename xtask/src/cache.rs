@@ -47,6 +47,12 @@ impl Cache {
         Ok(Self { folder })
     }
 
+    /// A cache that nothing is made in.
+    #[cfg(test)]
+    pub(crate) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
     /// A path in the cache.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.join(name)

@@ -4,7 +4,7 @@
 
 use crate::{
     agent::cargo,
-    cache, host,
+    cache, host, hostbench,
     modules::{Modules, Purpose},
     run, sync,
     ui::{self, Stage},
@@ -38,6 +38,10 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     step(
         "rustfmt of the host benches",
         cargo_says(shop, "rustfmt of the host benches", &benches),
+    );
+    step(
+        "lock file of the host benches",
+        hostbench::is_locked(shop.checkout()),
     );
     let clippy = [
         "clippy",

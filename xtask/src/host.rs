@@ -29,6 +29,11 @@ const NEEDS: &[Need] = &[
         what: "cc",
         package: "gcc",
     },
+    // The benches' other allocators.
+    Need {
+        what: "c++",
+        package: "g++",
+    },
     Need {
         what: "make",
         package: "make",

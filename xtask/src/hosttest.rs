@@ -2,14 +2,18 @@
 
 //! The tests that need no virtual machine.
 
-use crate::{agent::cargo, checkout::Checkout, run, tally::Tally, ui::Stage};
+use crate::{agent::cargo, checkout::Checkout, hostbench, run, tally::Tally, ui::Stage};
 use anyhow::{bail, Result};
 use std::{io::Write, path::PathBuf, process::Command};
 
 /// Runs them all.
 pub(crate) fn all(checkout: &Checkout) -> Result<Tally> {
-    let mut tally = workspace(checkout)?;
+    // At once, and the more so since nothing else builds them.
+    let locked = hostbench::is_locked(checkout).map(|()| Tally::one(true));
+    let mut tally = Tally::of("the benches", locked);
+    tally += workspace(checkout)?;
     tally += models(checkout)?;
+    tally += Tally::of("the benches", hostbench::smallest(checkout));
     if checkout
         .path("host-tests/examples/exec_handover.rs")
         .is_file()
@@ -80,7 +84,12 @@ pub(crate) fn tsan(checkout: &Checkout) -> Result<Tally> {
 }
 
 /// Runs tests, and counts them.
-fn test(checkout: &Checkout, name: &str, log: &str, mut command: Command) -> Result<Tally> {
+pub(crate) fn test(
+    checkout: &Checkout,
+    name: &str,
+    log: &str,
+    mut command: Command,
+) -> Result<Tally> {
     let mut stage = Stage::start(format!("host: {name}"));
     let path = checkout.target(log);
     let _ = std::fs::remove_file(&path);

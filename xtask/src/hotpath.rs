@@ -49,6 +49,9 @@ pub(crate) fn command(shop: &Workshop) -> Result<()> {
     tally.close()
 }
 
+/// The rows.
+pub(crate) const ROWS: [&str; 2] = ["slab.locked", "slab.calls"];
+
 /// Looks through the built-in kernel. A row for each size; a test for each that passes if nothing in it is locked.
 pub(crate) fn look(shop: &Workshop, parts: &Parts<'_>) -> Result<(Vec<Row>, Tally)> {
     let kernel = parts.kernel(Variant::Builtin)?;
@@ -84,8 +87,8 @@ pub(crate) fn look(shop: &Workshop, parts: &Parts<'_>) -> Result<(Vec<Row>, Tall
         }
         tally += Tally::one(path.locked.is_empty());
         for (name, count, unit) in [
-            ("slab.locked", path.locked.len(), "instructions"),
-            ("slab.calls", path.calls.len(), "functions"),
+            (ROWS[0], path.locked.len(), "instructions"),
+            (ROWS[1], path.calls.len(), "functions"),
         ] {
             rows.push(Row {
                 name: name.to_owned(),

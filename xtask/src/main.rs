@@ -23,6 +23,7 @@ mod consumers;
 mod data;
 mod demo;
 mod draw;
+mod figures;
 mod host;
 mod hostbench;
 mod hosttest;
@@ -94,6 +95,9 @@ enum Task {
         /// Only in the virtual machine.
         #[arg(long)]
         vm: bool,
+        /// Everything once at its smallest size: does it run, and is each row there? Keeps no figures. `test` does that, too.
+        #[arg(long)]
+        smallest: bool,
     },
     /// rustfmt, clippy and rustdoc, on the host and with the kernel's own settings.
     Check,
@@ -174,7 +178,9 @@ fn perform(task: Task) -> Result<()> {
         Task::TestVm => Tally::of("the test machine", vmtest::all(&shop)).close(),
         Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
         Task::Hotpath => hotpath::command(&shop),
-        Task::Bench { host, vm } => bench::command(&shop, bench::Where { host, vm }),
+        Task::Bench { host, vm, smallest } => {
+            bench::command(&shop, bench::Where { host, vm }, smallest)
+        }
         Task::Check => check::command(&shop),
         Task::Vm {
             scenario,

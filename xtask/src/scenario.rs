@@ -66,13 +66,19 @@ pub(crate) struct Scenario {
     /// What the agent does wrong in such a scenario.
     #[serde(default)]
     pub(crate) sabotage: Option<String>,
+    /// What a scenario that measures has to give: `ROW PEER` each, of whatever size.
+    #[serde(default)]
+    pub(crate) rows: Vec<String>,
+    /// How such a scenario becomes a small one, which `test` runs: words of its steps, and of `memory`, with what stands in their place.
+    #[serde(default)]
+    pub(crate) smallest: Option<BTreeMap<String, String>>,
     /// The kernels of the chain, in order.
     #[serde(rename = "generation")]
     pub(crate) generations: Vec<Generation>,
 }
 
 /// One kernel of the chain.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Generation {
     /// Modules in its initramfs, by name; `insmod` loads them.
@@ -202,10 +208,65 @@ impl Scenario {
         self.generations[index].kernel.unwrap_or(variant)
     }
 
+    /// The scenario at its smallest size.
+    ///
+    /// # Errors
+    ///
+    /// If it has none, or if a word that it replaces is not there.
+    pub(crate) fn reduced(&self) -> Result<Self> {
+        let smallest = self.smallest.as_ref();
+        let smallest = smallest.with_context(|| format!("{} has no `smallest`", self.name))?;
+        let mut reduced = self.clone();
+        reduced.name.push_str("-smallest");
+        for (from, to) in smallest {
+            let mut found = replace(&mut reduced.memory, &self.memory, from, to);
+            for (new, old) in reduced.generations.iter_mut().zip(&self.generations) {
+                for (new, old) in new.steps.iter_mut().zip(&old.steps) {
+                    found |= replace(new, old, from, to);
+                }
+            }
+            if !found {
+                bail!(
+                    "{}: `smallest` replaces {from:?}, which no step has",
+                    self.name
+                );
+            }
+        }
+        Ok(reduced)
+    }
+
+    /// Whether another one does the same on the same machine.
+    pub(crate) fn does_as(&self, other: &Self) -> bool {
+        let machine = |one: &Self| (one.mode, one.memory.clone(), one.cmdline.clone());
+        machine(self) == machine(other)
+            && self.kernels == other.kernels
+            && self.generations == other.generations
+    }
+
     /// Whether it measures; such scenarios belong to `bench`, not to `test`.
     pub(crate) fn is_bench(&self) -> bool {
         self.name.starts_with("bench-")
     }
+}
+
+/// Replaces each word `from` of `old` in `new`, which is as long in words. Quotes are not part of words.
+fn replace(new: &mut String, old: &str, from: &str, to: &str) -> bool {
+    let is_gap = |character: char| character.is_whitespace() || "'\"".contains(character);
+    let found = old.split(is_gap).any(|word| word == from);
+    if found {
+        let old: Vec<_> = old.split_inclusive(is_gap).collect();
+        let text = new.split_inclusive(is_gap).zip(old);
+        *new = text
+            .map(|(new, old)| {
+                let word = old.trim_end_matches(is_gap);
+                match word == from {
+                    true => format!("{to}{}", &old[word.len()..]),
+                    false => new.to_owned(),
+                }
+            })
+            .collect();
+    }
+    found
 }
 
 fn folder(checkout: &Path) -> PathBuf {
@@ -238,6 +299,23 @@ mod tests {
         }
         let text = format!("summary='x'\ninit='kho'\nuntil='x'\n{rest}");
         assert!(Scenario::parse("x", &text).is_ok());
+    }
+
+    #[test]
+    fn a_small_one_has_other_words() {
+        let text = "summary='x'\nmemory='8G'\nsmallest={16M='1M', 1M='64K', 8G='2G'}\n\
+            [[generation]]\nsteps=['memfd-make ours16M 16M 1', \"cmd x 'area 1M 16M'\", 'poweroff']";
+        let scenario = Scenario::parse("bench-x", text).unwrap();
+        let small = scenario.reduced().unwrap();
+        assert_eq!(small.memory, "2G");
+        assert_eq!(
+            small.generations[0].steps,
+            ["memfd-make ours16M 1M 1", "cmd x 'area 64K 1M'", "poweroff"]
+        );
+        assert!(!small.does_as(&scenario) && small.does_as(&small.clone()));
+        let stale = Scenario::parse("x", &text.replace("16M='1M'", "17M='1M'")).unwrap();
+        let error = stale.reduced().unwrap_err().to_string();
+        assert!(error.contains("\"17M\", which no step has"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All scenarios in the virtual machine, and the proof that the runner can fail.
 
 use crate::{
+    bench,
     chain::Parts,
     hotpath,
     kernel::Variant,
@@ -18,8 +19,8 @@ use anyhow::Result;
 /// Runs every scenario on each of its kernels, one kernel after the other, since each takes a while to build; on each the broken
 /// ones first, then short chains, and what needs a further kernel last.
 pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
-    let parts = Parts::new(shop)?;
     let mut scenarios = Scenario::all(shop.checkout().folder())?;
+    let parts = Parts::new(shop)?;
     scenarios.retain(|scenario| !scenario.is_bench());
     scenarios.sort_by_key(|scenario| (scenario.broken.is_none(), scenario.generations.len()));
     let mut tally = Tally::default();
@@ -36,6 +37,9 @@ pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
             }
         }
     }
+    ui::say("--- what measures, at its smallest size");
+    let benches = bench::smallest_in_machine(shop, &parts);
+    tally += Tally::of("the benches", benches);
     ui::say("--- the fast paths in the disassembly: nothing locked");
     let looked = hotpath::look(shop, &parts).map(|(_, tally)| tally);
     tally += Tally::of("the fast paths", looked);

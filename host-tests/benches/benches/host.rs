@@ -163,7 +163,18 @@ fn typed_batch(group: &mut BenchmarkGroup<'_, WallTime>, n: usize) {
     bench(group, "sharded-slab", n, Box::new(run));
 }
 
+/// Set by `make test`, which wants to know whether all of it runs, and takes no figure from it.
+const SMALLEST: &str = "KPRESERVE_BENCH_SMALLEST";
+
 fn short() -> Criterion {
+    if std::env::var_os(SMALLEST).is_some() {
+        return Criterion::default()
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(1))
+            .measurement_time(Duration::from_millis(1))
+            .nresamples(10)
+            .without_plots();
+    }
     Criterion::default()
         .sample_size(60)
         .warm_up_time(Duration::from_millis(300))

@@ -34,8 +34,8 @@ use crate::workloads::{
 };
 use crate::BenchMachine;
 
-/// snmalloc does not run under valgrind.
-const HEAPS: [&str; 6] = [
+/// Whose workloads are counted; snmalloc does not run under valgrind.
+pub const HEAPS: [&str; 6] = [
     OURS,
     "jemalloc",
     "mimalloc",
@@ -45,7 +45,7 @@ const HEAPS: [&str; 6] = [
 ];
 
 /// What is counted: the workload, the size of a batch, and a number of rounds.
-const WORKLOADS: [(&str, usize, u64); 5] = [
+pub const WORKLOADS: [(&str, usize, u64); 5] = [
     ("host.pair", 1, 20_000),
     ("host.batch", 16, 2000),
     ("host.batch", 64, 500),
