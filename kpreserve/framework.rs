@@ -478,7 +478,8 @@ impl Ledger for Framework {
 /// Handover is off: says how to turn it on, and what a previous kernel left for nothing.
 fn say_what_is_locked_away(machine: &'static dyn Machine) {
     pr_err!("Kexec Handover is off: boot with kho=on, on a kernel with CONFIG_KEXEC_HANDOVER=y\n");
-    // KHO clears its switch when its scratch area does not fit, and looks as if it had never been on.
+    // KHO clears its switch when its scratch area does not fit, and looks as if it had never been
+    // on.
     pr_err!(
         "if the command line has kho=on: KHO gave up during boot, and this log has \"KHO: Failed to \
          reserve scratch area\"; give it less with kho_scratch=LOWMEM,GLOBAL,PERNODE (such as \

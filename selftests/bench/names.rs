@@ -40,7 +40,8 @@ fn open(name: &CString, number: usize) -> Result<Named<u64>> {
     Named::<u64>::open(name, number as u64, GFP_KERNEL)
 }
 
-/// `dict.rows N`: `dict.insert` and `dict.lookup` with ever more names, up to N. Ours makes an object as well, and claims it.
+/// `dict.rows N`: `dict.insert` and `dict.lookup` with ever more names, up to N. Ours makes an
+/// object as well, and claims it.
 pub(crate) fn rows(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let nr_max = words.number()?;
     let mut first = None;

@@ -75,8 +75,9 @@ fn on_host(shop: &Workshop) -> Result<Tally> {
     })
 }
 
-/// Runs each scenario that measures at its smallest size. It is to run, and to give the rows that it promises; their figures say
-/// nothing, and are not kept. Scenarios that differ in size alone are one then.
+/// Runs each scenario that measures at its smallest size. It is to run, and to give the rows that
+/// it promises; their figures say nothing, and are not kept. Scenarios that differ in size alone
+/// are one then.
 pub(crate) fn smallest_in_machine(shop: &Workshop, parts: &Parts<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut done: Vec<(Scenario, Vec<Row>)> = Vec::new();

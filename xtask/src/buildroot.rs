@@ -71,7 +71,8 @@ impl BuildRoot {
             let log = cache.log("build-root");
             let mut stage = Stage::start(format!("build root: Debian {release}"));
             let mirror = mirror(env::var("KPRESERVE_MIRROR").ok())?;
-            // A PID namespace, and one of mounts: it leaves nothing running or mounted, however it ends.
+            // A PID namespace, and one of mounts: it leaves nothing running or mounted, however it
+            // ends.
             let mut command = jail::apart();
             command
                 .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

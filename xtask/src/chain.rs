@@ -26,20 +26,27 @@ use std::{
 /// On the command line of each kernel. KUnit is on only where a scenario asks for it.
 const CMDLINE: &str = "console=ttyS0 panic=-1 kho=on liveupdate=on";
 
-/// On it, too: what a virtual CPU that the host does not let run for a while would trip over. See Linux 7.3:
+/// On it, too: what a virtual CPU that the host does not let run for a while would trip over. See
+/// Linux 7.3:
 ///
-/// - `no_timer_check`: check_timer() (io_apic.c) gives the timer ten ticks' time, counts how many came, and panics when fewer than five
-///   did ("IO-APIC + timer doesn't work!"): one boot in some 250 on a busy host. Under KVM the kernel sets it itself.
-/// - `tsc=nowatchdog`: the watchdog of the clock sources (clocksource.c) waits for the other CPU with interrupts off, by a clock that
-///   stands still while it does so early in boot: one boot in some hundred hangs in it.
-/// - `rcu_cpu_stall_timeout`: a long step stalls RCU for longer than the usual 21 s; the expedited one is the same, as its
-///   own is 0. A machine that really hangs is found by its silence.
+/// - `no_timer_check`: check_timer() (io_apic.c) gives the timer ten ticks' time, counts how many
+///   came, and panics when fewer than five did ("IO-APIC + timer doesn't work!"): one boot in some
+///   250 on a busy host. Under KVM the kernel sets it itself.
+/// - `tsc=nowatchdog`: the watchdog of the clock sources (clocksource.c) waits for the other CPU
+///   with interrupts off, by a clock that stands still while it does so early in boot: one boot in
+///   some hundred hangs in it.
+/// - `rcu_cpu_stall_timeout`: a long step stalls RCU for longer than the usual 21 s; the expedited
+///   one is the same, as its own is 0. A machine that really hangs is found by its silence.
 /// - `kunit.timeout`: a KUnit case fails after 300 s by the guest's clock.
 ///
-/// What else looks at clocks there does no harm. To calibrate TSC (tsc.c) and APIC timer (apic.c), to find the TSCs of two CPUs apart
-/// (tsc_sync.c), or HPET and ACPI's timer not counting (hpet.c, acpi_pm.c) ends in a line of the log and another clock. A CPU
-/// has 10 s to come up (cpu.c), of which it needs milliseconds. To stop the other CPUs at a kexec has no limit (smp.c, `wait`).
-/// The detectors of soft and hard lockups, hung tasks, stuck workqueues and CSD locks are not built in.
+/// What else looks at clocks there does no harm. To calibrate TSC (tsc.c) and APIC timer (apic.c),
+/// to find the TSCs of two CPUs apart (tsc_sync.c), or HPET and ACPI's timer not counting (hpet.c,
+/// acpi_pm.c) ends in a line of the log and another clock. Of these "APIC timer disabled due to
+/// verification failure" does come on a busy host, and leaves timers no finer than a tick: the
+/// scenarios that need interrupts from timers pass with `nolapic_timer`, too. A CPU has 10 s to
+/// come up (cpu.c), of which it needs milliseconds. To stop the other CPUs at a kexec has no limit
+/// (smp.c, `wait`). The detectors of soft and hard lockups, hung tasks, stuck workqueues and CSD
+/// locks are not built in.
 const PATIENCE: &str = "no_timer_check tsc=nowatchdog rcupdate.rcu_cpu_stall_timeout=200 \
     kunit.timeout=3000";
 

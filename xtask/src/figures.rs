@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which figures there have to be: what scenarios promise, and what Documentation/benchmarks.rst lists.
+//! Which figures there have to be: what scenarios promise, and what Documentation/benchmarks.rst
+//! lists.
 
 use crate::{bench::Row, checkout::Checkout, scenario::Scenario};
 use anyhow::{ensure, Context, Result};
@@ -12,7 +13,8 @@ const DOCUMENT: &str = "Documentation/benchmarks.rst";
 /// Allocators that each workload of the host is run for, beside ours.
 const HOST_PEERS: &[&str] = &["jemalloc", "mimalloc", "snmalloc", "glibc"];
 
-/// Says what is wrong with the rows of a scenario: those that it promises and did not give, and those that it gave and did not promise.
+/// Says what is wrong with the rows of a scenario: those that it promises and did not give, and
+/// those that it gave and did not promise.
 pub(crate) fn of_scenario(scenario: &Scenario, rows: &[Row]) -> Vec<String> {
     let given: BTreeSet<_> = rows.iter().map(|row| (name(row), peer(row))).collect();
     let promised: BTreeSet<_> = scenario.rows.iter().map(|row| promise(row)).collect();

@@ -43,8 +43,9 @@ pub(crate) fn all(checkout: &Checkout) -> Result<Vec<Row>> {
     rows(checkout, &target, How::Measure)
 }
 
-/// Builds everything, as `bench` would, from the locked versions; runs the tests, and each workload for each allocator, and reads the
-/// figures, which say nothing and are not kept. A comparison counts as a test that passed.
+/// Builds everything, as `bench` would, from the locked versions; runs the tests, and each workload
+/// for each allocator, and reads the figures, which say nothing and are not kept. A comparison
+/// counts as a test that passed.
 pub(crate) fn smallest(checkout: &Checkout) -> Result<Tally> {
     let target = target(checkout);
     build(checkout, &target, How::Smallest)?;
@@ -63,7 +64,8 @@ pub(crate) fn smallest(checkout: &Checkout) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Fails unless the lock file of the benches' workspace, which is one of its own, matches its manifests.
+/// Fails unless the lock file of the benches' workspace, which is one of its own, matches its
+/// manifests.
 pub(crate) fn is_locked(checkout: &Checkout) -> Result<()> {
     let mut metadata = command(checkout, &target(checkout), &["metadata", "--locked"]);
     metadata.args(["--format-version", "1"]);

@@ -2,8 +2,8 @@
 
 //! Ctrl-C: one line, and no trace.
 //!
-//! What runs in the build root, QEMU included, dies with this process (see jail.rs). What was half made in the cache has a
-//! temporary name, and is made anew by the next run (see cache.rs).
+//! What runs in the build root, QEMU included, dies with this process (see jail.rs). What was half
+//! made in the cache has a temporary name, and is made anew by the next run (see cache.rs).
 
 use crate::ui;
 use signal_hook::{

@@ -177,7 +177,8 @@ impl Jail {
     }
 }
 
-/// The start of a command that runs in namespaces of mounts and processes of its own: nothing of it is left behind.
+/// The start of a command that runs in namespaces of mounts and processes of its own: nothing of it
+/// is left behind.
 pub(crate) fn apart() -> Command {
     // If we are killed, setpriv's signal takes all of it with us.
     let mut command = Command::new("setpriv");

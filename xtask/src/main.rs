@@ -4,9 +4,10 @@
 //!
 //! From the ground up: the host ([`host`]), the cache and its locks ([`cache`]), the build root ([`buildroot`]) and the way into it
 //! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
-//! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`], [`initramfs`], [`chain`], [`qemu`], [`vm`], [`pace`]) and
-//! what it says ([`ktap`], [`console`], [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`hotpath`],
-//! [`check`], [`demo`], [`mod@bench`] with [`hostbench`]).
+//! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`],
+//! [`initramfs`], [`chain`], [`qemu`], [`vm`], [`pace`]) and what it says ([`ktap`], [`console`],
+//! [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`hotpath`], [`check`], [`demo`],
+//! [`mod@bench`] with [`hostbench`]).
 
 mod agent;
 mod bench;
@@ -95,7 +96,8 @@ enum Task {
         /// Only in the virtual machine.
         #[arg(long)]
         vm: bool,
-        /// Everything once at its smallest size: does it run, and is each row there? Keeps no figures. `test` does that, too.
+        /// Everything once at its smallest size: does it run, and is each row there? Keeps no
+        /// figures. `test` does that, too.
         #[arg(long)]
         smallest: bool,
     },
@@ -108,6 +110,9 @@ enum Task {
         /// Only on this kernel.
         #[arg(long)]
         kernel: Option<kernel::Variant>,
+        /// One that measures, at its smallest size.
+        #[arg(long)]
+        smallest: bool,
         /// Keep the initramfs images.
         #[arg(long)]
         keep: bool,
@@ -115,7 +120,8 @@ enum Task {
         #[arg(short, long)]
         verbose: bool,
     },
-    /// Boot chains of two kernels beside busy loops: does a loaded host keep the machine from coming up?
+    /// Boot chains of two kernels beside busy loops: does a loaded host keep the machine from
+    /// coming up?
     StressBoots {
         /// How many kernels to boot.
         #[arg(long, default_value_t = 60)]
@@ -185,18 +191,17 @@ fn perform(task: Task) -> Result<()> {
         Task::Vm {
             scenario,
             kernel,
+            smallest,
             keep,
             verbose,
-        } => vm::command(
-            &shop,
-            &scenario,
-            kernel,
-            vm::Options {
+        } => {
+            let options = vm::Options {
                 verbose,
                 keep,
                 programs: true,
-            },
-        ),
+            };
+            vm::command(&shop, &scenario, kernel, smallest, options)
+        }
         Task::StressBoots {
             boots,
             busy,

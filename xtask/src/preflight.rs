@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can be wrong with a scenario and is found before anything is built or booted: words, names, files.
+//! What can be wrong with a scenario and is found before anything is built or booted: words, names,
+//! files.
 //!
-//! Steps are split and checked by the agent's own code. The commands of test modules, and the names of errnos, are read from
-//! the sources that have them.
+//! Steps are split and checked by the agent's own code. The commands of test modules, and the names
+//! of errnos, are read from the sources that have them.
 
 use crate::{data, grammar, programs, scenario::Scenario, words};
 use anyhow::{bail, ensure, Context, Result};
@@ -140,7 +141,8 @@ fn known(word: &str, all: &[&str], whose: &str) -> Result<()> {
     }
 }
 
-/// The first strings of the lines of a table `const NAME: &[..] = &[ ("first", ...), ... ];` in a source.
+/// The first strings of the lines of a table `const NAME: &[..] = &[ ("first", ...), ... ];` in a
+/// source.
 fn first_words<'a>(source: &'a str, table: &str) -> Vec<&'a str> {
     source
         .lines()
@@ -150,7 +152,8 @@ fn first_words<'a>(source: &'a str, table: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Checks the steps against what the kernel of their generation has built in: there they would do nothing, and pass.
+/// Checks the steps against what the kernel of their generation has built in: there they would do
+/// nothing, and pass.
 ///
 /// # Errors
 ///

@@ -69,7 +69,8 @@ pub(crate) struct Scenario {
     /// What a scenario that measures has to give: `ROW PEER` each, of whatever size.
     #[serde(default)]
     pub(crate) rows: Vec<String>,
-    /// How such a scenario becomes a small one, which `test` runs: words of its steps, and of `memory`, with what stands in their place.
+    /// How such a scenario becomes a small one, which `test` runs: words of its steps, and of
+    /// `memory`, with what stands in their place.
     #[serde(default)]
     pub(crate) smallest: Option<BTreeMap<String, String>>,
     /// The kernels of the chain, in order.
@@ -249,7 +250,8 @@ impl Scenario {
     }
 }
 
-/// Replaces each word `from` of `old` in `new`, which is as long in words. Quotes are not part of words.
+/// Replaces each word `from` of `old` in `new`, which is as long in words. Quotes are not part of
+/// words.
 fn replace(new: &mut String, old: &str, from: &str, to: &str) -> bool {
     let is_gap = |character: char| character.is_whitespace() || "'\"".contains(character);
     let found = old.split(is_gap).any(|word| word == from);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Boots beside busy loops: what on a loaded host keeps a kernel from coming up, before any code of ours runs?
+//! Boots beside busy loops: what on a loaded host keeps a kernel from coming up, before any code of
+//! ours runs?
 
 use crate::{
     chain::Parts, kernel::Variant, outcome::Outcome, scenario::Scenario, tally::Tally, ui, vm,
@@ -77,7 +78,8 @@ pub(crate) fn command(shop: &Workshop, stress: Stress) -> Result<()> {
     tally.close()
 }
 
-/// A chain that is good has booted all its kernels. One that is not has at least one that failed, and nothing is said for the others.
+/// A chain that is good has booted all its kernels. One that is not has at least one that failed,
+/// and nothing is said for the others.
 fn count(outcome: &Outcome) -> Tally {
     match outcome.is_good() {
         true => Tally {

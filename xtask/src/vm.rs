@@ -75,9 +75,13 @@ pub(crate) fn command(
     shop: &Workshop,
     name: &str,
     kernel: Option<Variant>,
+    smallest: bool,
     options: Options,
 ) -> Result<()> {
-    let wanted = Scenario::read(shop.checkout().folder(), name)?;
+    let mut wanted = Scenario::read(shop.checkout().folder(), name)?;
+    if smallest {
+        wanted = wanted.reduced()?;
+    }
     let parts = Parts::new(shop)?;
     let kernels = kernel.map_or_else(|| wanted.kernels.clone(), |kernel| vec![kernel]);
     let mut failed = 0;

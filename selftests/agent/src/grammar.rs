@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the arguments of each step look like. The agent checks a step by it before it carries it out; xtask, which compiles
-//! this file, too, checks all steps of a scenario before anything is built or booted.
+//! What the arguments of each step look like. The agent checks a step by it before it carries it
+//! out; xtask, which compiles this file, too, checks all steps of a scenario before anything is
+//! built or booted.
 
 use anyhow::{bail, Context, Result};
 
 /// The words of verbs.rs with their shapes. A shape is a list of
 ///
-/// - `NAME`: a word. `N`, `COUNT`, `KTH`, `MILLISECONDS`, `TOKEN`, `SEED` are numbers; `SIZE` is one that may end in K, M or G;
+/// - `NAME`: a word. `N`, `COUNT`, `KTH`, `MILLISECONDS`, `TOKEN`, `SEED` are numbers; `SIZE` is
+///   one that may end in K, M or G;
 /// - `a|b`: one of these words;
 /// - `[NAME]`: a word that can be left out, `[NAME ...]`: any number of words; only at the end;
 /// - `[name=NAME]`: an option, anywhere in the step.
@@ -79,7 +81,8 @@ const MEMFD: &str = "FILE SIZE SEED [every=N] [seals=SEALS] [flags=FLAGS] [mode=
 ///
 /// # Errors
 ///
-/// Names the word that is not known, or that there should be none of, and what the step should look like.
+/// Names the word that is not known, or that there should be none of, and what the step should look
+/// like.
 pub(crate) fn check(words: &[String]) -> Result<()> {
     let (verb, arguments) = words.split_first().context("an empty step")?;
     let Some((_, shape)) = SHAPES.iter().find(|(known, _)| known == verb) else {

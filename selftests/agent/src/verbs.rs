@@ -11,7 +11,8 @@ use anyhow::{bail, Result};
 /// Runs a step; an error is the reason on its `not ok` line.
 pub(crate) type Verb = fn(&mut Machine, &[String]) -> Result<()>;
 
-/// The table; what arguments look like is in grammar.rs. A step `fails=ERRNO` passes only if it fails just so, where noted.
+/// The table; what arguments look like is in grammar.rs. A step `fails=ERRNO` passes only if it
+/// fails just so, where noted.
 const VERBS: &[(&str, Verb)] = &[
     // insmod NAME [parameter=value ...] [fails=ERRNO]
     ("insmod", module::insmod),
