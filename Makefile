@@ -22,6 +22,7 @@ help:
 	@echo 'KPRESERVE_CACHE=DIR   where build root and kernel are kept, a folder for this alone (default: kpreserve in your cache directory)'
 	@echo 'KPRESERVE_SERIES=7.2  another kernel series; KPRESERVE_ACCEL=tcg|kvm|auto; KPRESERVE_MIRROR=URL for debootstrap'
 	@echo 'KPRESERVE_TIMEOUT_SCALE=3  longer time limits on a slow machine'
+	@echo 'KPRESERVE_WITHOUT=cfi  do without a kernel, or several (cfi,debug); what is left out counts as failed'
 
 demo test test-host test-vm tsan bench check clean:
 	@$(if $(filter $@,$(AS_ROOT)),xtask/check-root.sh $@)

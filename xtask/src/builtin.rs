@@ -4,7 +4,7 @@
 //!
 //! The source is the plain one with an overlay: our tree as `drivers/kpreserve`, one `source` line in
 //! `drivers/Kconfig`, one `obj-` line in `drivers/Makefile`. It is seen at the same path, and the build folder starts as a copy
-//! of the unpatched kernel's (the plain or the debug one), so that make compiles little more than our code.
+//! of the unpatched kernel's (that of its flavour), so that make compiles little more than our code.
 
 use crate::{
     cache::{self, Cache},
@@ -46,13 +46,14 @@ impl Builtin {
         let (name, what) = match flavour {
             Flavour::Plain => ("builtin", "kernel with kpreserve built in"),
             Flavour::Debug => ("debug", "debug kernel with kpreserve built in"),
+            Flavour::Cfi => ("cfi", "cfi kernel with kpreserve built in"),
         };
         let place = checkout.against(name, &unpatched.id)?;
         let out = place.join("out");
         if !out.is_dir() {
             copy_out(shop.cache(), &unpatched.out, &out)?;
         }
-        let jail = lay(shop, &place)?.lend(&out, kernel::OUT);
+        let jail = flavour.equip(lay(shop, &place)?.lend(&out, kernel::OUT));
         let fragments = [flavour.fragments(), &["builtin.config"]].concat();
         let fragment = kernel::fragment(shop.source()?, checkout.folder(), &fragments)?;
         let log = checkout.corner(format!("{name}.log"));

@@ -57,8 +57,7 @@ pub(crate) struct Parts<'a> {
     // A build that failed is not tried again for the next scenario.
     modules: OnceCell<Result<Modules, String>>,
     stale: OnceCell<Result<Modules, String>>,
-    builtin: OnceCell<Result<Builtin, String>>,
-    debug: OnceCell<Result<Builtin, String>>,
+    builtin: [OnceCell<Result<Builtin, String>>; Flavour::COUNT],
 }
 
 /// The files that QEMU takes.
@@ -81,8 +80,7 @@ impl<'a> Parts<'a> {
             agent: agent::make(shop.checkout())?,
             modules: OnceCell::new(),
             stale: OnceCell::new(),
-            builtin: OnceCell::new(),
-            debug: OnceCell::new(),
+            builtin: Default::default(),
         })
     }
 
@@ -90,17 +88,15 @@ impl<'a> Parts<'a> {
     pub(crate) fn kernel(&self, variant: Variant) -> Result<&Kernel> {
         match variant {
             Variant::Plain => self.shop.kernel(),
-            Variant::Builtin | Variant::Debug => Ok(self.builtin(variant.flavour())?.kernel()),
+            _ => Ok(self.builtin(variant.flavour())?.kernel()),
         }
     }
 
     /// A kernel with our tree in it.
     pub(crate) fn builtin(&self, flavour: Flavour) -> Result<&Builtin> {
-        let cell = match flavour {
-            Flavour::Plain => &self.builtin,
-            Flavour::Debug => &self.debug,
-        };
-        once(cell, || Builtin::make(self.shop, flavour))
+        once(&self.builtin[flavour as usize], || {
+            Builtin::make(self.shop, flavour)
+        })
     }
 
     /// Our modules.

@@ -20,6 +20,7 @@ const TROUBLE: &[(&str, Kind)] = &[
     ("Call Trace:", Kind::Warn),
     ("UBSAN:", Kind::Warn),
     ("KASAN:", Kind::Warn),
+    ("CFI failure at", Kind::Warn),
     ("new suspected memory leaks", Kind::Warn),
     // Whatever it says in the line, nobody watches any more.
     ("detector disabled", Kind::Warn),

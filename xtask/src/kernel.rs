@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unpatched kernels, the plain one and the one that watches itself, built once per source, configuration and build root.
+//! Unpatched kernels: the plain one, the one that watches itself, and the one that checks indirect calls. Each is built once per
+//! source, configuration and build root.
 
 use crate::{
     buildroot::BuildRoot,
@@ -32,14 +33,20 @@ pub(crate) enum Flavour {
     Plain,
     /// To notice what goes wrong in it.
     Debug,
+    /// To check the type of each function that is called through a pointer (kCFI). Built by clang.
+    Cfi,
 }
 
 impl Flavour {
+    /// How many there are: `self as usize` is below it.
+    pub(crate) const COUNT: usize = 3;
+
     /// Its fragments beyond `kernel/base.config`.
     pub(crate) fn fragments(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &[],
             Self::Debug => &["debug.config"],
+            Self::Cfi => &["cfi.config"],
         }
     }
 
@@ -48,6 +55,25 @@ impl Flavour {
         match self {
             Self::Plain => "kernel",
             Self::Debug => "debug",
+            Self::Cfi => "cfi",
+        }
+    }
+
+    /// What people are told: `debug kernel`.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Plain => "kernel",
+            Self::Debug => "debug kernel",
+            Self::Cfi => "cfi kernel",
+        }
+    }
+
+    /// Has each make in the jail, for the kernel and for modules, take the compiler of this kernel.
+    pub(crate) fn equip(self, jail: Jail) -> Jail {
+        match self {
+            Self::Plain | Self::Debug => jail,
+            // gcc has no kCFI; clang and rustc have LLVM's, and the same one in the build root.
+            Self::Cfi => jail.variable("LLVM", "1"),
         }
     }
 }
@@ -75,18 +101,15 @@ impl Kernel {
             &format!("{}-{}-{}-{id}", flavour.prefix(), source.id, root.id()),
             |part| {
                 cache.need_space(2, "building the kernel")?;
-                let jail = root
-                    .jail()
+                let jail = flavour
+                    .equip(root.jail())
                     .show(&source.folder, source::INSIDE)
                     .lend(part, OUT);
                 let log = cache.log(flavour.prefix());
                 seed(cache, root, source, flavour, part, &log)?;
                 configure(&jail, part, &fragment, &log)?;
-                let what = match flavour {
-                    Flavour::Plain => "kernel: build (takes some minutes)",
-                    Flavour::Debug => "debug kernel: build (takes some minutes)",
-                };
-                build(&jail, &log, what)
+                let what = format!("{}: build (takes some minutes)", flavour.what());
+                build(&jail, &log, &what)
             },
         )?;
         Ok(Self { out, id })
@@ -145,7 +168,7 @@ fn seed(
     part: &Path,
     log: &Path,
 ) -> Result<()> {
-    // The other flavour would not do: lock debugging is in every object.
+    // Another flavour would not do: lock debugging, or another compiler, is in every object.
     let start = format!("{}-{}-{}-", flavour.prefix(), source.id, root.id());
     let newest = fs::read_dir(cache.path(""))?
         .filter_map(Result::ok)
@@ -219,6 +242,8 @@ pub(crate) enum Variant {
     Builtin,
     /// The same, and the kernel watches itself: lockdep, sleeping where one must not, page and slab debugging.
     Debug,
+    /// Our tree is part of a kernel that stops at a call through a pointer of another type (kCFI).
+    Cfi,
 }
 
 impl Variant {
@@ -228,17 +253,19 @@ impl Variant {
             Self::Plain => "plain",
             Self::Builtin => "builtin",
             Self::Debug => "debug",
+            Self::Cfi => "cfi",
         }
     }
 
     /// All, in the order in which tests run.
-    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Builtin, Self::Debug];
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Builtin, Self::Debug, Self::Cfi];
 
     /// The unpatched kernel under it.
     pub(crate) fn flavour(self) -> Flavour {
         match self {
             Self::Plain | Self::Builtin => Flavour::Plain,
             Self::Debug => Flavour::Debug,
+            Self::Cfi => Flavour::Cfi,
         }
     }
 }

@@ -6,8 +6,8 @@
 //! ([`jail`]); the kernel's source, configuration and build ([`series`], [`source`], [`config`], [`kernel`]); our own code in it as modules
 //! or built in ([`sync`], [`modules`], [`builtin`]); the test machine ([`scenario`], [`agent`],
 //! [`initramfs`], [`chain`], [`qemu`], [`vm`], [`pace`]) and what it says ([`ktap`], [`console`],
-//! [`outcome`]); the commands ([`hosttest`], [`vmtest`], [`hotpath`], [`check`], [`demo`],
-//! [`mod@bench`] with [`hostbench`]).
+//! [`outcome`]); the commands ([`hosttest`], [`vmtest`] with [`without`], [`hotpath`], [`check`],
+//! [`demo`], [`mod@bench`] with [`hostbench`]).
 
 mod agent;
 mod bench;
@@ -50,6 +50,7 @@ mod tally;
 mod ui;
 mod vm;
 mod vmtest;
+mod without;
 mod workshop;
 
 // The agent's own, so that both take steps for the same.
@@ -63,6 +64,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use tally::Tally;
+use without::Without;
 
 /// Builds, boots, tests and measures kpreserve.
 #[derive(Parser)]
@@ -144,6 +146,9 @@ enum Task {
         /// The one that watches itself.
         #[arg(long)]
         debug: bool,
+        /// The one that checks indirect calls.
+        #[arg(long, conflicts_with = "debug")]
+        cfi: bool,
     },
     /// Make the build root and the kernel, as the other commands do when they need them.
     Setup,
@@ -175,13 +180,17 @@ fn perform(task: Task) -> Result<()> {
             // What can fail at once, then what fails in minutes; the kernel and what boots it last.
             scenario::Scenario::all(shop.checkout().folder())?;
             host::prepare()?;
+            let without = Without::read()?;
             let mut tally = hosttest::all(shop.checkout())?;
-            tally += Tally::of("the test machine", vmtest::all(&shop));
+            tally += Tally::of("the test machine", vmtest::all(&shop, &without));
             tally.close()
         }
         Task::TestHost => hosttest::all(shop.checkout())?.close(),
         Task::Tsan => hosttest::tsan(shop.checkout())?.close(),
-        Task::TestVm => Tally::of("the test machine", vmtest::all(&shop)).close(),
+        Task::TestVm => {
+            let without = Without::read()?;
+            Tally::of("the test machine", vmtest::all(&shop, &without)).close()
+        }
         Task::Selfcheck => vmtest::selfcheck(&shop, &chain::Parts::new(&shop)?)?.close(),
         Task::Hotpath => hotpath::command(&shop),
         Task::Bench { host, vm, smallest } => {
@@ -216,10 +225,11 @@ fn perform(task: Task) -> Result<()> {
         ),
         Task::Modules { clippy: true } => modules::command(&shop, modules::Purpose::Clippy),
         Task::Modules { clippy: false } => modules::command(&shop, modules::Purpose::Use),
-        Task::Builtin { debug } => {
-            let flavour = match debug {
-                true => kernel::Flavour::Debug,
-                false => kernel::Flavour::Plain,
+        Task::Builtin { debug, cfi } => {
+            let flavour = match (debug, cfi) {
+                (true, _) => kernel::Flavour::Debug,
+                (_, true) => kernel::Flavour::Cfi,
+                _ => kernel::Flavour::Plain,
             };
             builtin::Builtin::make(&shop, flavour).map(drop)
         }

@@ -116,7 +116,7 @@ pub(crate) fn trial(shop: &Workshop, parts: &Parts<'_>, scenario: &Scenario) -> 
 fn label(scenario: &Scenario, variant: Variant) -> String {
     match variant {
         Variant::Plain => scenario.name.clone(),
-        Variant::Builtin | Variant::Debug => format!("{}-{}", scenario.name, variant.name()),
+        _ => format!("{}-{}", scenario.name, variant.name()),
     }
 }
 

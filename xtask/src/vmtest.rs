@@ -12,13 +12,14 @@ use crate::{
     tally::Tally,
     ui,
     vm::{self, Options},
+    without::Without,
     workshop::Workshop,
 };
 use anyhow::Result;
 
 /// Runs every scenario on each of its kernels, one kernel after the other, since each takes a while to build; on each the broken
 /// ones first, then short chains, and what needs a further kernel last.
-pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
+pub(crate) fn all(shop: &Workshop, without: &Without) -> Result<Tally> {
     let mut scenarios = Scenario::all(shop.checkout().folder())?;
     let parts = Parts::new(shop)?;
     scenarios.retain(|scenario| !scenario.is_bench());
@@ -27,6 +28,10 @@ pub(crate) fn all(shop: &Workshop) -> Result<Tally> {
     for variant in Variant::ALL {
         for scenario in &scenarios {
             if !scenario.kernels.contains(&variant) {
+                continue;
+            }
+            if without.skips(scenario, variant) {
+                tally += Tally::one(false);
                 continue;
             }
             if let Some(expected) = scenario.broken {

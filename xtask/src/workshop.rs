@@ -21,8 +21,7 @@ pub(crate) struct Workshop {
     series: Series,
     root: OnceCell<BuildRoot>,
     source: OnceCell<Source>,
-    kernel: OnceCell<Kernel>,
-    debug_kernel: OnceCell<Kernel>,
+    kernels: [OnceCell<Kernel>; Flavour::COUNT],
 }
 
 /// `OnceCell::get_or_try_init`, which is not stable yet.
@@ -46,8 +45,7 @@ impl Workshop {
             series,
             root: OnceCell::new(),
             source: OnceCell::new(),
-            kernel: OnceCell::new(),
-            debug_kernel: OnceCell::new(),
+            kernels: Default::default(),
         })
     }
 
@@ -85,11 +83,7 @@ impl Workshop {
     /// An unpatched kernel.
     pub(crate) fn unpatched(&self, flavour: Flavour) -> Result<&Kernel> {
         let (root, source) = (self.root()?, self.source()?);
-        let cell = match flavour {
-            Flavour::Plain => &self.kernel,
-            Flavour::Debug => &self.debug_kernel,
-        };
-        once(cell, || {
+        once(&self.kernels[flavour as usize], || {
             Kernel::make(&self.cache, root, source, self.checkout.folder(), flavour)
         })
     }
