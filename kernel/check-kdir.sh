@@ -43,6 +43,12 @@ need KEXEC_HANDOVER 'it is what carries memory over a kexec'
 [ -f "$kdir/rust/libkernel.rmeta" ] || fail "KDIR=$kdir is configured, but $kdir/rust/libkernel.rmeta is missing" \
 	'expected: a kernel that was built, or the headers of one with Rust' 'do: make -C KDIR, then try again'
 
+# What clang was told to check in the kernel, gcc does not know (CONFIG_CFI).
+if grep -q '^CONFIG_CC_IS_CLANG=y$' "$config" && [ -z "${LLVM-}${CC-}" ]; then
+	fail "this kernel was built by clang (CONFIG_CC_IS_CLANG in $config)" \
+		'expected: LLVM=1, or CC=...; without, gcc is taken' 'do: make modules KDIR=... LLVM=1'
+fi
+
 # Two releases of rustc do not read each other's crates.
 built=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="*\([^"]*\)"*$/\1/p' "$config")
 found=$("${RUSTC:-rustc}" --version 2>/dev/null) || found='no rustc at all'

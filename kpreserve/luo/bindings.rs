@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! LUO's structs (include/linux/liveupdate.h), for which the kernel has no Rust bindings. layout.c
-//! compares each with the header.
+//! compares each with the header, and a test of the host compares layout.c with this.
+//!
+//! Their names are C's, as bindgen would have them, and that is no matter of taste. A kernel with control-flow
+//! integrity (CONFIG_CFI) compares, before it calls through a pointer, a hash of the type that it expects
+//! with one that stands before the function. What rustc hashes of a `repr(C)` struct is its name, of an
+//! `extern "C"` function its arguments' and its result's types. Another name in a `use` does not show.
 
 use kernel::bindings::{
     file,
@@ -10,77 +15,79 @@ use kernel::bindings::{
 };
 use kernel::prelude::*;
 
+// What Rust's code calls them.
+pub(super) use self::{
+    liveupdate_file_handler as FileHandler,
+    liveupdate_file_op_args as FileOpArgs,
+    liveupdate_file_ops as FileOps,
+    liveupdate_flb as Flb,
+    liveupdate_flb_op_args as FlbOpArgs,
+    liveupdate_flb_ops as FlbOps, //
+};
+pub(super) use kernel::bindings::notifier_block as NotifierBlock;
+
 /// `LIVEUPDATE_HNDL_COMPAT_LENGTH`, with the NUL.
 pub(super) const COMPATIBLE_SIZE_BYTES: usize = 48;
 
 /// `NOTIFY_DONE`.
 pub(super) const NOTIFY_DONE: c_int = 0;
 
-/// `struct liveupdate_file_op_args`.
+/// What LUO calls a handler for, and with.
 #[repr(C)]
-pub(super) struct FileOpArgs {
-    pub(super) handler: *mut FileHandler,
+pub(super) struct liveupdate_file_op_args {
+    pub(super) handler: *mut liveupdate_file_handler,
     pub(super) retrieve_status: c_int,
     pub(super) file: *mut file,
     pub(super) serialized_data: u64,
     pub(super) private_data: *mut c_void,
 }
 
-/// `struct liveupdate_file_ops`.
+/// The callbacks of a handler.
 #[repr(C)]
-pub(super) struct FileOps {
-    pub(super) can_preserve: unsafe extern "C" fn(*mut FileHandler, *mut file) -> bool,
-    pub(super) preserve: unsafe extern "C" fn(*mut FileOpArgs) -> c_int,
-    pub(super) unpreserve: unsafe extern "C" fn(*mut FileOpArgs),
-    pub(super) freeze: unsafe extern "C" fn(*mut FileOpArgs) -> c_int,
-    pub(super) unfreeze: unsafe extern "C" fn(*mut FileOpArgs),
-    pub(super) retrieve: unsafe extern "C" fn(*mut FileOpArgs) -> c_int,
-    pub(super) can_finish: unsafe extern "C" fn(*mut FileOpArgs) -> bool,
-    pub(super) finish: unsafe extern "C" fn(*mut FileOpArgs),
+pub(super) struct liveupdate_file_ops {
+    pub(super) can_preserve: unsafe extern "C" fn(*mut liveupdate_file_handler, *mut file) -> bool,
+    pub(super) preserve: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int,
+    pub(super) unpreserve: unsafe extern "C" fn(*mut liveupdate_file_op_args),
+    pub(super) freeze: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int,
+    pub(super) unfreeze: unsafe extern "C" fn(*mut liveupdate_file_op_args),
+    pub(super) retrieve: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int,
+    pub(super) can_finish: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> bool,
+    pub(super) finish: unsafe extern "C" fn(*mut liveupdate_file_op_args),
     pub(super) get_id: unsafe extern "C" fn(*mut file) -> c_ulong,
     pub(super) owner: *mut c_void,
 }
 
-/// `struct liveupdate_file_handler`.
+/// A handler, as LUO lists it.
 #[repr(C)]
-pub(super) struct FileHandler {
-    pub(super) ops: *const FileOps,
+pub(super) struct liveupdate_file_handler {
+    pub(super) ops: *const liveupdate_file_ops,
     pub(super) compatible: [u8; COMPATIBLE_SIZE_BYTES],
     pub(super) list: list_head,
     pub(super) flb_list: list_head,
 }
 
-/// `struct liveupdate_flb_op_args`.
+/// What LUO calls the owner of a shared state for, and with.
 #[repr(C)]
-pub(super) struct FlbOpArgs {
-    pub(super) flb: *mut Flb,
+pub(super) struct liveupdate_flb_op_args {
+    pub(super) flb: *mut liveupdate_flb,
     pub(super) data: u64,
     pub(super) obj: *mut c_void,
 }
 
-/// `struct liveupdate_flb_ops`.
+/// The callbacks of a shared state.
 #[repr(C)]
-pub(super) struct FlbOps {
-    pub(super) preserve: unsafe extern "C" fn(*mut FlbOpArgs) -> c_int,
-    pub(super) unpreserve: unsafe extern "C" fn(*mut FlbOpArgs),
-    pub(super) retrieve: unsafe extern "C" fn(*mut FlbOpArgs) -> c_int,
-    pub(super) finish: unsafe extern "C" fn(*mut FlbOpArgs),
+pub(super) struct liveupdate_flb_ops {
+    pub(super) preserve: unsafe extern "C" fn(*mut liveupdate_flb_op_args) -> c_int,
+    pub(super) unpreserve: unsafe extern "C" fn(*mut liveupdate_flb_op_args),
+    pub(super) retrieve: unsafe extern "C" fn(*mut liveupdate_flb_op_args) -> c_int,
+    pub(super) finish: unsafe extern "C" fn(*mut liveupdate_flb_op_args),
     pub(super) owner: *mut c_void,
 }
 
-/// `struct liveupdate_flb`, whose size depends on the configuration: made and freed by clients.c.
+/// A shared state. Its size depends on the configuration: made and freed by clients.c.
 #[repr(C)]
-pub(super) struct Flb {
+pub(super) struct liveupdate_flb {
     _c: [u8; 0],
-}
-
-/// `struct notifier_block`.
-#[repr(C)]
-pub(super) struct NotifierBlock {
-    pub(super) notifier_call:
-        unsafe extern "C" fn(*mut NotifierBlock, c_ulong, *mut c_void) -> c_int,
-    pub(super) next: *mut NotifierBlock,
-    pub(super) priority: c_int,
 }
 
 // Without lockdep `struct file` has a part without fields.

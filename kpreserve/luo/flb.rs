@@ -144,7 +144,7 @@ impl<F: FlbHandler> Flb<F> {
         let known = Arc::pin_init(
             pin_init!(Known {
                 notifier: Opaque::new(NotifierBlock {
-                    notifier_call: callbacks::on_reboot::<F>,
+                    notifier_call: Some(callbacks::on_reboot::<F>),
                     next: core::ptr::null_mut(),
                     // Before the framework freezes, which comes last of all.
                     priority: 0,

@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
-/* LUO's structs are as bindings.rs has them. No code. */
+/*
+ * LUO's structs are as bindings.rs has them, and so are the types of its
+ * callbacks, which a kernel with CONFIG_CFI compares. No code.
+ */
 
 #include <linux/build_bug.h>
+#include <linux/compiler_types.h>
 #include <linux/liveupdate.h>
-#include <linux/notifier.h>
 #include <linux/stddef.h>
+
+/* Written as bindings.rs does, which host-tests/tests/luo_types.rs compares. */
+#define PROTOTYPE(name, field, result, ...)				\
+	static_assert(__same_type(((struct name *)0)->field,		\
+				  result (*)(__VA_ARGS__)))
 
 static_assert(sizeof(struct liveupdate_file_op_args) == 40);
 static_assert(offsetof(struct liveupdate_file_op_args, handler) == 0);
@@ -25,6 +33,17 @@ static_assert(offsetof(struct liveupdate_file_ops, finish) == 56);
 static_assert(offsetof(struct liveupdate_file_ops, get_id) == 64);
 static_assert(offsetof(struct liveupdate_file_ops, owner) == 72);
 
+PROTOTYPE(liveupdate_file_ops, can_preserve, bool,
+	  struct liveupdate_file_handler *, struct file *);
+PROTOTYPE(liveupdate_file_ops, preserve, int, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, unpreserve, void, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, freeze, int, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, unfreeze, void, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, retrieve, int, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, can_finish, bool, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, finish, void, struct liveupdate_file_op_args *);
+PROTOTYPE(liveupdate_file_ops, get_id, unsigned long, struct file *);
+
 static_assert(LIVEUPDATE_HNDL_COMPAT_LENGTH == 48);
 static_assert(sizeof(struct liveupdate_file_handler) == 88);
 static_assert(offsetof(struct liveupdate_file_handler, ops) == 0);
@@ -42,8 +61,10 @@ static_assert(offsetof(struct liveupdate_flb_ops, retrieve) == 16);
 static_assert(offsetof(struct liveupdate_flb_ops, finish) == 24);
 static_assert(offsetof(struct liveupdate_flb_ops, owner) == 32);
 static_assert(LIVEUPDATE_FLB_COMPAT_LENGTH == 48);
+/* Of any size: clients.c makes it. */
+static_assert(sizeof(struct liveupdate_flb) > 0);
 
-static_assert(sizeof(struct notifier_block) == 24);
-static_assert(offsetof(struct notifier_block, notifier_call) == 0);
-static_assert(offsetof(struct notifier_block, next) == 8);
-static_assert(offsetof(struct notifier_block, priority) == 16);
+PROTOTYPE(liveupdate_flb_ops, preserve, int, struct liveupdate_flb_op_args *);
+PROTOTYPE(liveupdate_flb_ops, unpreserve, void, struct liveupdate_flb_op_args *);
+PROTOTYPE(liveupdate_flb_ops, retrieve, int, struct liveupdate_flb_op_args *);
+PROTOTYPE(liveupdate_flb_ops, finish, void, struct liveupdate_flb_op_args *);

@@ -123,7 +123,7 @@ impl<H: FileHandler> Registration<H> {
                     flb_list: empty,
                 }),
                 notifier: Opaque::new(bindings::NotifierBlock {
-                    notifier_call: callbacks::on_reboot::<H>,
+                    notifier_call: Some(callbacks::on_reboot::<H>),
                     next: core::ptr::null_mut(),
                     // Before the framework freezes, which comes last of all.
                     priority: 0,
