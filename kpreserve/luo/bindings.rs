@@ -42,18 +42,18 @@ pub(super) struct liveupdate_file_op_args {
     pub(super) private_data: *mut c_void,
 }
 
-/// The callbacks of a handler.
+/// The callbacks of a handler. What LUO does without is an `Option`.
 #[repr(C)]
 pub(super) struct liveupdate_file_ops {
     pub(super) can_preserve: unsafe extern "C" fn(*mut liveupdate_file_handler, *mut file) -> bool,
     pub(super) preserve: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int,
     pub(super) unpreserve: unsafe extern "C" fn(*mut liveupdate_file_op_args),
-    pub(super) freeze: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int,
-    pub(super) unfreeze: unsafe extern "C" fn(*mut liveupdate_file_op_args),
+    pub(super) freeze: Option<unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int>,
+    pub(super) unfreeze: Option<unsafe extern "C" fn(*mut liveupdate_file_op_args)>,
     pub(super) retrieve: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> c_int,
-    pub(super) can_finish: unsafe extern "C" fn(*mut liveupdate_file_op_args) -> bool,
+    pub(super) can_finish: Option<unsafe extern "C" fn(*mut liveupdate_file_op_args) -> bool>,
     pub(super) finish: unsafe extern "C" fn(*mut liveupdate_file_op_args),
-    pub(super) get_id: unsafe extern "C" fn(*mut file) -> c_ulong,
+    pub(super) get_id: Option<unsafe extern "C" fn(*mut file) -> c_ulong>,
     pub(super) owner: *mut c_void,
 }
 

@@ -34,18 +34,30 @@ use super::file::{
 use super::owner::Owner;
 use super::registration::Known;
 
-/// Returns the callbacks of a handler.
+/// Returns the callbacks of a handler. LUO does without those that it has none for.
 pub(super) fn ops<H: FileHandler>(owner: *mut c_void) -> FileOps {
     FileOps {
         can_preserve: can_preserve::<H>,
         preserve: preserve::<H>,
         unpreserve: unpreserve::<H>,
-        freeze: freeze::<H>,
-        unfreeze: unfreeze::<H>,
+        freeze: if H::HAS_FREEZE {
+            Some(freeze::<H>)
+        } else {
+            None
+        },
+        unfreeze: if H::HAS_UNFREEZE {
+            Some(unfreeze::<H>)
+        } else {
+            None
+        },
         retrieve: retrieve::<H>,
-        can_finish: can_finish::<H>,
+        can_finish: if H::HAS_CAN_FINISH {
+            Some(can_finish::<H>)
+        } else {
+            None
+        },
         finish: finish::<H>,
-        get_id: get_id::<H>,
+        get_id: if H::HAS_ID { Some(get_id::<H>) } else { None },
         owner,
     }
 }
@@ -254,4 +266,87 @@ pub(super) unsafe extern "C" fn on_reboot<H: FileHandler>(
         }
     }
     NOTIFY_DONE
+}
+
+#[cfg(CONFIG_KPRESERVE_KUNIT_TEST)]
+#[kernel::macros::kunit_tests(kpreserve_luo_callbacks)]
+mod tests {
+    use super::*;
+
+    /// Handlers that are built in.
+    struct Nobody;
+
+    impl kernel::ModuleMetadata for Nobody {
+        const NAME: &'static kernel::str::CStr = c"kpreserve";
+
+        const THIS_MODULE: kernel::ThisModule = {
+            // SAFETY: what is built in has a null pointer in C, too.
+            unsafe { kernel::ThisModule::from_ptr(core::ptr::null_mut()) }
+        };
+    }
+
+    /// What each handler has to have.
+    macro_rules! handler {
+        ($name:ident { $($more:item)* }) => {
+            struct $name;
+
+            #[vtable]
+            impl FileHandler for $name {
+                type State = u64;
+                type Owner = Preserved<u64>;
+                type OwnerModule = Nobody;
+                const COMPATIBLE: &'static core::ffi::CStr = c"kunit";
+
+                fn can_preserve(&self, _file: &LocalFile) -> bool {
+                    false
+                }
+
+                fn preserve(
+                    &self,
+                    _file: &LocalFile,
+                    _cache: &kpreserve_slab::Cache<u64>,
+                ) -> Result<Preserved<u64>> {
+                    Err(EINVAL)
+                }
+
+                fn unpreserve(&self, _file: &LocalFile, _state: Preserved<u64>) {}
+
+                fn retrieve(&self, _state: Preserved<u64>) -> Result<ARef<File>, NotRetrieved<u64>> {
+                    Err(EINVAL.into())
+                }
+
+                fn discard(&self, _state: Preserved<u64>) {}
+
+                $($more)*
+            }
+        };
+    }
+
+    handler!(Bare {});
+    handler!(Full {
+        fn freeze(&self, _file: &LocalFile, _state: &mut u64) -> Result {
+            Ok(())
+        }
+        fn unfreeze(&self, _file: &LocalFile, _state: &mut u64) {}
+        fn can_finish(&self, _outcome: Outcome<'_>) -> bool {
+            true
+        }
+        fn id(_file: &LocalFile) -> usize {
+            0
+        }
+    });
+
+    #[test]
+    fn luo_calls_what_a_handler_has() {
+        let bare = ops::<Bare>(core::ptr::null_mut());
+        assert!(bare.freeze.is_none());
+        assert!(bare.unfreeze.is_none());
+        assert!(bare.can_finish.is_none());
+        assert!(bare.get_id.is_none());
+        let full = ops::<Full>(core::ptr::null_mut());
+        assert!(full.freeze.is_some());
+        assert!(full.unfreeze.is_some());
+        assert!(full.can_finish.is_some());
+        assert!(full.get_id.is_some());
+    }
 }

@@ -4,6 +4,7 @@
 
 use core::ffi::CStr;
 
+use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::fs::{
     File,
     LocalFile, //
@@ -60,17 +61,21 @@ pub trait FileHandler: Send + Sync + 'static {
     /// state, memory above all, is for the [`Owner`](Self::Owner) to keep.
     fn unpreserve(&self, file: &LocalFile, state: Self::Owner);
 
-    /// The kernel is about to be replaced: the last chance to change the state, or to stop that.
+    /// The kernel is about to be replaced: the last chance to change the state, or to stop that. LUO passes
+    /// over handlers that have none.
     ///
     /// # Errors
     ///
     /// Any; the update does not take place, and reboot(2) returns it.
     fn freeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) -> Result {
-        Ok(())
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own freeze failed.
-    fn unfreeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) {}
+    /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own freeze failed. LUO passes
+    /// over handlers that have none.
+    fn unfreeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Makes a file, which nobody has yet, of the state that the previous kernel left. Called at most once, when user space asks
     /// for the file.
@@ -87,9 +92,10 @@ pub trait FileHandler: Send + Sync + 'static {
 
     /// Returns whether the session may be finished, as far as this file goes; if not, user space gets
     /// EBUSY and may try again. Asked, too, when user space closes a session that it has retrieved, by the end of its process for
-    /// one: then there is nobody to try again, and LUO keeps the session and its files until the kernel is left.
+    /// one: then there is nobody to try again, and LUO keeps the session and its files until the kernel is left. LUO takes the
+    /// files of handlers that have none as ready.
     fn can_finish(&self, _outcome: Outcome<'_>) -> bool {
-        true
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// The session is finished; the file, if it was retrieved, belongs to user space alone from now on.
@@ -105,9 +111,10 @@ pub trait FileHandler: Send + Sync + 'static {
         drop(state);
     }
 
-    /// What is the same for two files that must not both be preserved, and for no others: LUO keeps files under it.
-    fn id(file: &LocalFile) -> usize {
-        file.as_ptr() as usize
+    /// What is the same for two files that must not both be preserved, and for no others: LUO keeps files under it. For
+    /// handlers that have none it is the address of the file.
+    fn id(_file: &LocalFile) -> usize {
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
