@@ -5,8 +5,8 @@
 //!
 //! Tried against code that was broken on purpose, and noticed: a name whose string does not have its
 //! hash is passed by; so is a word whose tag is not that of its entry; a hash table is rebuilt of such
-//! words; entries and strings are appended without a look behind their ends; a branch is taken out
-//! though an entry of it is damaged.
+//! words; a branch is taken out though an entry of it is damaged. Not noticed by itself: an entry is
+//! appended without a look at what is behind the last one (links refuse it here before).
 
 mod framework_common;
 

@@ -3,8 +3,7 @@
 //! Named objects of types that are not what they seem: two modules with one compatible string, and an
 //! object that seems to be gone.
 //!
-//! Tried against code that was broken on purpose, and noticed: the cache is opened without a look at the
-//! type; an object that is not there is made anew.
+//! Both fail at 110fb01.
 
 mod framework_common;
 
