@@ -59,20 +59,30 @@ void kpreserve_window(unsigned long *virt_base, u64 *size_bytes)
 	*size_bytes = 1ULL << MAX_PHYSMEM_BITS;
 }
 
-int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys)
+int kpreserve_alloc_run(unsigned int order, int nid, unsigned int how, u64 *phys)
 {
-	gfp_t gfp = GFP_KERNEL | __GFP_ZERO | __GFP_COMP | __GFP_NOWARN;
-	struct folio *folio;
+	gfp_t gfp = GFP_KERNEL | __GFP_COMP | __GFP_NOWARN;
+	bool has_node = nid >= 0 && nid < nr_node_ids && node_online(nid);
+	struct folio *folio = NULL;
 
+	if (how & KPRESERVE_ALLOC_ZERO)
+		gfp |= __GFP_ZERO;
 	/*
 	 * Owners can grow without bound, and are told ENOMEM: no task is to be
 	 * killed for them.
 	 */
-	gfp |= light ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
-	if (nid != NUMA_NO_NODE && nid >= 0 && nid < MAX_NUMNODES &&
-	    node_online(nid))
-		folio = __folio_alloc_node(gfp, order, nid);
+	if (how & KPRESERVE_ALLOC_FREE_ONLY)
+		gfp = (gfp & ~__GFP_RECLAIM) | __GFP_NOMEMALLOC;
 	else
+		gfp |= how & KPRESERVE_ALLOC_LIGHT ? __GFP_NORETRY :
+						     __GFP_RETRY_MAYFAIL;
+	if (how & KPRESERVE_ALLOC_LOW)
+		gfp |= GFP_DMA32;
+	if (how & KPRESERVE_ALLOC_ONLY_NODE)
+		gfp |= __GFP_THISNODE;
+	if (has_node)
+		folio = __folio_alloc_node(gfp, order, nid);
+	else if (!(how & KPRESERVE_ALLOC_ONLY_NODE))
 		folio = folio_alloc(gfp, order);
 	if (!folio)
 		return -ENOMEM;
@@ -83,6 +93,54 @@ int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys)
 void kpreserve_free_run(u64 phys)
 {
 	folio_put(page_folio(pfn_to_page(PHYS_PFN(phys))));
+}
+
+/*
+ * Added memory is added in whole sections, and a section that was there at boot
+ * is in the map of the next kernel.
+ */
+bool kpreserve_is_early(u64 phys)
+{
+#ifdef CONFIG_MEMORY_HOTPLUG
+	return early_section(__pfn_to_section(PHYS_PFN(phys)));
+#else
+	return true;
+#endif
+}
+
+void kpreserve_met_added_memory(u64 phys)
+{
+	pr_warn_once("kpreserve: memory at %#llx was added after boot, and is none of the next kernel's: nothing that crosses is put there. KHO's own tables may be, and then that kernel does not start: online such memory as movable (memhp_default_state=online_movable)\n",
+		     phys);
+}
+
+unsigned int kpreserve_nr_nodes(void)
+{
+	return nr_node_ids;
+}
+
+/*
+ * The lower zone, as who can use the usual one finds it: less what is kept for
+ * those that cannot.
+ */
+unsigned long kpreserve_nr_low_pages(void)
+{
+	unsigned long nr_pages = 0;
+#ifdef CONFIG_ZONE_DMA32
+	int nid;
+
+	for_each_online_node(nid) {
+		struct zone *zone = &NODE_DATA(nid)->node_zones[ZONE_DMA32];
+		long nr = zone_page_state(zone, NR_FREE_PAGES) +
+			  zone_page_state(zone, NR_ZONE_INACTIVE_FILE) +
+			  zone_page_state(zone, NR_ZONE_ACTIVE_FILE);
+
+		nr -= zone_page_state(zone, NR_FREE_CMA_PAGES) +
+		      high_wmark_pages(zone) + zone->lowmem_reserve[ZONE_NORMAL];
+		nr_pages += max(nr, 0L);
+	}
+#endif
+	return nr_pages;
 }
 
 /* KHO's scratch, which is CMA, is for others: the owners' pages cannot be moved. */

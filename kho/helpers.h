@@ -11,7 +11,19 @@ struct kpreserve_run {
 };
 
 void kpreserve_window(unsigned long *virt_base, u64 *size_bytes);
-int kpreserve_alloc_run(unsigned int order, int nid, bool light, u64 *phys);
+
+/* How a run is allocated. */
+#define KPRESERVE_ALLOC_ZERO		0x01
+#define KPRESERVE_ALLOC_LIGHT		0x02
+#define KPRESERVE_ALLOC_FREE_ONLY	0x04
+#define KPRESERVE_ALLOC_LOW		0x08
+#define KPRESERVE_ALLOC_ONLY_NODE	0x10
+
+int kpreserve_alloc_run(unsigned int order, int nid, unsigned int how, u64 *phys);
+bool kpreserve_is_early(u64 phys);
+void kpreserve_met_added_memory(u64 phys);
+unsigned int kpreserve_nr_nodes(void);
+unsigned long kpreserve_nr_low_pages(void);
 void kpreserve_free_run(u64 phys);
 unsigned long kpreserve_nr_pages_available(void);
 int kpreserve_preserve_run(u64 phys, unsigned int order);

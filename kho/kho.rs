@@ -25,7 +25,8 @@ use crate::seams::{
     Machine,
     Node,
     PageSource,
-    Seen, //
+    Seen,
+    Source, //
 };
 
 mod bindings {
@@ -48,9 +49,13 @@ mod bindings {
         pub(super) fn kpreserve_alloc_run(
             order: c_uint,
             nid: c_int,
-            light: bool,
+            how: c_uint,
             phys: *mut u64,
         ) -> c_int;
+        pub(super) fn kpreserve_is_early(phys: u64) -> bool;
+        pub(super) fn kpreserve_met_added_memory(phys: u64);
+        pub(super) fn kpreserve_nr_nodes() -> c_uint;
+        pub(super) fn kpreserve_nr_low_pages() -> c_ulong;
         pub(super) fn kpreserve_free_run(phys: u64);
         pub(super) fn kpreserve_nr_pages_available() -> c_ulong;
         pub(super) fn kpreserve_preserve_run(phys: u64, order: c_uint) -> c_int;
@@ -89,6 +94,30 @@ mod bindings {
 
 const NOT_MEMORY: c_int = -1;
 
+// As in helpers.h.
+const ALLOC_ZERO: c_uint = 0x01;
+const ALLOC_LIGHT: c_uint = 0x02;
+const ALLOC_FREE_ONLY: c_uint = 0x04;
+const ALLOC_LOW: c_uint = 0x08;
+const ALLOC_ONLY_NODE: c_uint = 0x10;
+
+/// Allocates a folio.
+fn alloc(order: u8, nid: c_int, how: c_uint, effort: Effort) -> Result<Phys> {
+    if order > MAX_ORDER {
+        return Err(EINVAL);
+    }
+    let how = match effort {
+        Effort::Full => how,
+        Effort::Light => how | ALLOC_LIGHT,
+        Effort::FreeOnly => how | ALLOC_FREE_ONLY,
+    };
+    let mut phys = 0;
+    // SAFETY: the pointer is to a local; any order up to the maximum may be asked for, and any node.
+    let ret = unsafe { bindings::kpreserve_alloc_run(c_uint::from(order), nid, how, &mut phys) };
+    to_result(ret)?;
+    Ok(Phys::new(phys))
+}
+
 /// The running kernel.
 #[derive(Debug)]
 pub struct Kho;
@@ -98,7 +127,7 @@ pub static KHO: Kho = Kho;
 
 // SAFETY: a folio of the page allocator is physically contiguous, aligned to its size and apart
 // from all others; GFP_KERNEL without __GFP_MOVABLE never takes from CMA, which is where KHO
-// scratch lies; __GFP_ZERO zeroes it; nobody but us puts it. The direct map covers it.
+// scratch lies; __GFP_ZERO zeroes it (`alloc_run`); nobody but us puts it. The direct map covers it.
 unsafe impl PageSource for Kho {
     fn window(&self) -> Window {
         let mut virt_base = 0;
@@ -112,16 +141,36 @@ unsafe impl PageSource for Kho {
     }
 
     fn alloc_run(&self, order: u8, node: Node, effort: Effort) -> Result<Phys> {
-        if order > MAX_ORDER {
-            return Err(EINVAL);
-        }
-        let mut phys = 0;
-        let light = effort == Effort::Light;
-        // SAFETY: the pointer is to a local; any order up to the maximum may be asked for.
-        let ret =
-            unsafe { bindings::kpreserve_alloc_run(c_uint::from(order), node.0, light, &mut phys) };
-        to_result(ret)?;
-        Ok(Phys::new(phys))
+        alloc(order, node.0, ALLOC_ZERO, effort)
+    }
+
+    fn alloc_run_from(&self, order: u8, source: Source, effort: Effort) -> Result<Phys> {
+        let (nid, how) = match source {
+            Source::Near(node) => (node.0, 0),
+            Source::Low => (Node::ANY.0, ALLOC_LOW),
+            Source::Only(node) => (c_int::try_from(node)?, ALLOC_ONLY_NODE),
+        };
+        alloc(order, nid, how, effort)
+    }
+
+    fn is_early(&self, phys: Phys) -> bool {
+        // SAFETY: no requirements; there need not be a section of this number.
+        unsafe { bindings::kpreserve_is_early(phys.get()) }
+    }
+
+    fn nr_low_pages_available(&self) -> usize {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_nr_low_pages() }
+    }
+
+    fn nr_nodes(&self) -> usize {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_nr_nodes() as usize }
+    }
+
+    fn met_added_memory(&self, phys: Phys) {
+        // SAFETY: no requirements.
+        unsafe { bindings::kpreserve_met_added_memory(phys.get()) }
     }
 
     unsafe fn free_run(&self, phys: Phys, _order: u8) {

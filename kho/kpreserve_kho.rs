@@ -36,6 +36,7 @@ pub mod arena;
 pub mod blocks;
 mod ceiling;
 pub mod context;
+mod early;
 pub mod handle;
 pub mod hash;
 #[cfg(CONFIG_RUST)]
@@ -88,7 +89,8 @@ pub use seams::{
     Machine,
     Node,
     PageSource,
-    Seen, //
+    Seen,
+    Source, //
 };
 pub use validate::Checked;
 

@@ -14,6 +14,7 @@ use core::ptr::NonNull;
 
 use kernel::prelude::*;
 
+use crate::early;
 use crate::note;
 use crate::phys::{
     run_size_bytes,
@@ -134,7 +135,7 @@ impl<S: sealed::State> PageRun<S> {
 }
 
 impl PageRun<Owned> {
-    /// Allocates a zeroed run. May sleep.
+    /// Allocates a zeroed run of memory that the next kernel has, too. May sleep.
     ///
     /// # Errors
     ///
@@ -146,8 +147,8 @@ impl PageRun<Owned> {
         effort: Effort,
     ) -> Result<Self> {
         run_size_bytes(order).ok_or(EINVAL)?;
-        let phys = machine.alloc_run(order, node, effort)?;
-        // INVARIANT: the contract of `PageSource` gives all three.
+        let phys = early::alloc(machine, order, node, effort)?;
+        // INVARIANT: the contract of `PageSource`, and `early::alloc`, give all of it.
         Ok(Self {
             machine,
             phys,

@@ -33,15 +33,28 @@ pub enum Effort {
     Light,
     /// Reclaim and compact, but kill nobody (`__GFP_RETRY_MAYFAIL`).
     Full,
+    /// Take only what is free: reclaim nothing.
+    FreeOnly,
+}
+
+/// The memory that a run is looked for in by callers that cannot use all of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// All of it, near a node.
+    Near(Node),
+    /// The zone below the usual one: on x86-64 the first 4 GiB.
+    Low,
+    /// One node, and no other.
+    Only(usize),
 }
 
 /// Gives out runs of physically contiguous pages.
 ///
 /// # Safety
 ///
-/// A run that [`alloc_run`](Self::alloc_run) returned is mapped in the [`Window`], zeroed, aligned
-/// to its size, apart from every other run, never in KHO scratch memory, and stays so until
-/// [`free_run`](Self::free_run).
+/// A run that [`alloc_run`](Self::alloc_run) or [`alloc_run_from`](Self::alloc_run_from) returned is
+/// mapped in the [`Window`], aligned to its size, apart from every other run, never in KHO scratch
+/// memory, and stays so until [`free_run`](Self::free_run). One of `alloc_run` is zeroed.
 pub unsafe trait PageSource: Sync {
     /// Returns the window through which runs are reached; the same in each call.
     fn window(&self) -> Window;
@@ -53,11 +66,41 @@ pub unsafe trait PageSource: Sync {
     /// ENOMEM if there is no such run to be had; EINVAL if there is no such order.
     fn alloc_run(&self, order: u8, node: Node, effort: Effort) -> Result<Phys>;
 
+    /// Allocates `2^order` pages as one folio from a part of the memory, whatever they hold. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc_run`](Self::alloc_run); ENOMEM if there is no such part.
+    fn alloc_run_from(&self, _order: u8, _source: Source, _effort: Effort) -> Result<Phys> {
+        Err(ENOMEM)
+    }
+
+    /// Returns whether the memory of a run was there when this kernel booted. The next kernel's map
+    /// has no other, and KHO writes to the struct pages of what is preserved before that kernel can
+    /// learn of more. A few instructions.
+    fn is_early(&self, _phys: Phys) -> bool {
+        true
+    }
+
+    /// Returns how many pages of [`Source::Low`] there are for callers that can use all memory: what
+    /// is free or page cache, less what the kernel keeps there for others. An estimate.
+    fn nr_low_pages_available(&self) -> usize {
+        0
+    }
+
+    /// Returns a number that no node's reaches.
+    fn nr_nodes(&self) -> usize {
+        1
+    }
+
+    /// Says to the administrator, once a boot, that there is memory which is of no use here.
+    fn met_added_memory(&self, _phys: Phys) {}
+
     /// Frees a run.
     ///
     /// # Safety
     ///
-    /// `phys` was returned by `alloc_run` for `order`, or restored as a run of `order`, is not
+    /// `phys` was returned by `alloc_run` or `alloc_run_from` for `order`, or restored as a run of `order`, is not
     /// preserved, and nobody uses its memory any more.
     unsafe fn free_run(&self, phys: Phys, order: u8);
 

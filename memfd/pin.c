@@ -12,6 +12,7 @@
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
 
+#include "../kho/helpers.h"
 #include "shmem.h"
 
 /* shmem.rs knows these. */
@@ -66,17 +67,22 @@ static void kpreserve_memfd_count_pins(struct kpreserve_memfd_list *list)
 	list->nr_pins = 0;
 }
 
-/* Whether a folio may be pinned for long is the same for a whole page block. */
-static bool kpreserve_memfd_look_at_block(struct kpreserve_memfd_list *list,
-					  struct folio *folio,
-					  unsigned long pfn)
+/*
+ * Whether a folio may be pinned for long is the same for a whole page block, and
+ * so is whether the next kernel has its memory. What can be moved is moved by
+ * the slow path, so that is asked first. Returns DONE, SLOW or -EOPNOTSUPP.
+ */
+static int kpreserve_memfd_look_at_block(struct kpreserve_memfd_list *list,
+					 struct folio *folio, unsigned long pfn)
 {
 	unsigned long block = pfn >> pageblock_order;
 
 	if (likely(block == list->block))
-		return true;
+		return KPRESERVE_MEMFD_DONE;
 	if (!folio_is_longterm_pinnable(folio))
-		return false;
+		return KPRESERVE_MEMFD_SLOW;
+	if (!kpreserve_is_early(PFN_PHYS(pfn)))
+		return -EOPNOTSUPP;
 	if (folio_nid(folio) != list->nid) {
 		kpreserve_memfd_count_pins(list);
 		list->nid = folio_nid(folio);
@@ -84,7 +90,7 @@ static bool kpreserve_memfd_look_at_block(struct kpreserve_memfd_list *list,
 		list->next_pfn = KPRESERVE_MEMFD_NOWHERE;
 	}
 	list->block = block;
-	return true;
+	return KPRESERVE_MEMFD_DONE;
 }
 
 /* Returns whether there was room. */
@@ -167,7 +173,8 @@ static __always_inline int kpreserve_memfd_look_at_flags(struct folio *folio)
  * one that is locked is for the slow path.
  *
  * Returns SLOW with *index at the first page that is not there, swapped out,
- * locked, without contents yet, or in memory where it cannot stay.
+ * locked, without contents yet, or in memory where it cannot stay; -EOPNOTSUPP
+ * with *index at the first page in memory that the next kernel does not have.
  */
 int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 			bool skip_holes, struct kpreserve_memfd_run *runs,
@@ -203,10 +210,9 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 			break;
 		}
 		pfn = folio_pfn(folio);
-		if (!kpreserve_memfd_look_at_block(&list, folio, pfn)) {
-			ret = KPRESERVE_MEMFD_SLOW;
+		ret = kpreserve_memfd_look_at_block(&list, folio, pfn);
+		if (unlikely(ret))
 			break;
-		}
 		kpreserve_memfd_grab(folio);
 		/* The flags after the pin: see above. */
 		smp_mb__after_atomic();
@@ -283,8 +289,9 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 		}
 		folio_mark_dirty(folio);
 		folio_unlock(folio);
-		if (!kpreserve_memfd_look_at_block(&list, folio, pfn)) {
-			err = -EAGAIN;
+		err = kpreserve_memfd_look_at_block(&list, folio, pfn);
+		if (err) {
+			err = err < 0 ? err : -EAGAIN;
 			break;
 		}
 		if (!kpreserve_memfd_add(&list, pfn, folio->index,

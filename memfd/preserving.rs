@@ -38,8 +38,9 @@ const NR_TRIES: u32 = 100;
 ///
 /// # Errors
 ///
-/// EOPNOTSUPP for unknown seals, EFBIG for more than 2^32 - 1024 pages, ENOMEM, EAGAIN if a page stays
-/// busy, EHWPOISON; the file is as it was.
+/// EOPNOTSUPP for unknown seals, and for a page in memory that was added after boot and is not movable;
+/// EFBIG for more than 2^32 - 1024 pages; ENOMEM; EAGAIN if a page stays busy; EHWPOISON. The file is as
+/// it was.
 pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let locked = Locked::new(file);
     locked.freeze(true);
@@ -116,6 +117,19 @@ pub(crate) fn unpreserve(file: &LocalFile, state: PreservedMemfd) {
     locked.freeze(false);
 }
 
+/// Says what cannot be seen from the errno that stopped the pinning at page `index`.
+fn explain(error: Error, index: u32) -> Error {
+    if error == EOPNOTSUPP {
+        pr_err!(
+            "memfd: page {} of a file lies in memory that was added after boot, which the next kernel \
+             will not have: the file is not preserved. Online such memory as movable \
+             (memhp_default_state=online_movable): then pages are moved out of it\n",
+            index
+        );
+    }
+    error
+}
+
 /// A memfd half-way.
 ///
 /// # Invariants
@@ -145,7 +159,7 @@ impl Preserving {
             match pinned {
                 Pinned::Everything => break,
                 Pinned::ThereIsMore => continue,
-                Pinned::Failed(error) => return Err(error),
+                Pinned::Failed(error) => return Err(explain(error, index)),
                 Pinned::UpToSomething => {}
             }
             // What is behind the page may be a hole, and that way fills it.
@@ -156,7 +170,7 @@ impl Preserving {
                     self.take(runs.get(..nr_runs).unwrap_or_default())?;
                 }
                 Err(error) if error == EAGAIN && nr_tries < NR_TRIES => nr_tries += 1,
-                Err(error) => return Err(error),
+                Err(error) => return Err(explain(error, index)),
             }
         }
         self.close()

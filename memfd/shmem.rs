@@ -193,7 +193,8 @@ impl<'a> Locked<'a> {
     ///
     /// # Errors
     ///
-    /// EAGAIN, ENOMEM, EIO, EHWPOISON; nothing is pinned then.
+    /// EAGAIN, ENOMEM, EIO, EHWPOISON, EOPNOTSUPP if it is in memory that the next kernel does not have;
+    /// nothing is pinned then.
     pub(crate) fn pin_slow(
         &self,
         index: &mut u32,

@@ -93,12 +93,11 @@ pub(crate) fn arguments(scenario: &Scenario, chain: &Chain, accel: Accel) -> Vec
         .chain(machine.split_whitespace())
         .map(str::to_owned)
         .collect();
+    arguments.extend(memory(scenario));
     arguments.extend(
         [
             "-serial",
             "file:/dev/stderr",
-            "-m",
-            &scenario.memory,
             "-kernel",
             "/vm-kernel/bzImage",
             "-initrd",
@@ -108,5 +107,25 @@ pub(crate) fn arguments(scenario: &Scenario, chain: &Chain, accel: Accel) -> Vec
         ]
         .map(str::to_owned),
     );
+    arguments
+}
+
+/// The machine's memory: what the firmware tells of, and what is plugged in beside it.
+fn memory(scenario: &Scenario) -> Vec<String> {
+    let size = &scenario.memory;
+    let arguments = match &scenario.dimm {
+        None => vec!["-m".to_owned(), size.clone()],
+        // Half a gigabyte below 4 GiB, the rest above, where the module is, too: the zones are those of a large machine.
+        Some(dimm) => vec![
+            "-machine".to_owned(),
+            "max-ram-below-4g=512M".to_owned(),
+            "-m".to_owned(),
+            format!("{size},slots=1,maxmem=64G"),
+            "-object".to_owned(),
+            format!("memory-backend-ram,id=module,size={dimm}"),
+            "-device".to_owned(),
+            "pc-dimm,id=dimm,memdev=module".to_owned(),
+        ],
+    };
     arguments
 }

@@ -28,6 +28,10 @@ pub(crate) struct Scenario {
     /// As QEMU takes it, `2G`.
     #[serde(default = "two_gigabytes")]
     pub(crate) memory: String,
+    /// A memory module of this size beside it, which no firmware table of memory lists: each kernel of the chain finds it by ACPI,
+    /// as if it were plugged in then.
+    #[serde(default)]
+    pub(crate) dimm: Option<String>,
     /// Added to the command line of each kernel.
     #[serde(default)]
     pub(crate) cmdline: String,

@@ -34,6 +34,24 @@ impl Buddy {
         Some(block)
     }
 
+    /// The same, of the pages of a range that no block reaches out of.
+    pub(crate) fn take_within(
+        &mut self,
+        range: &Range<usize>,
+        order: u8,
+        pick: impl FnOnce(usize) -> usize,
+    ) -> Option<usize> {
+        let inside = |blocks: &BTreeSet<usize>| blocks.range(range.clone()).count();
+        let found = (order..=self.order_max).find(|&o| inside(self.blocks(o)) > 0)?;
+        let nth = pick(inside(self.blocks(found)));
+        let block = *self.blocks(found).range(range.clone()).nth(nth)?;
+        self.blocks(found).remove(&block);
+        for o in (order..found).rev() {
+            self.blocks(o).insert(block + (1 << o));
+        }
+        Some(block)
+    }
+
     /// Gives a block back.
     pub(crate) fn give(&mut self, block: usize, order: u8) {
         let (mut block, mut order) = (block, order);
@@ -59,6 +77,15 @@ impl Buddy {
             self.give(block, order);
             block += 1 << order;
         }
+    }
+
+    /// Returns how many pages of a range are free.
+    pub(crate) fn nr_pages_within(&self, range: &Range<usize>) -> usize {
+        self.free
+            .iter()
+            .enumerate()
+            .map(|(order, blocks)| blocks.range(range.clone()).count() << order)
+            .sum()
     }
 
     /// Returns how many pages are free.

@@ -21,6 +21,17 @@ pub struct Config {
     pub nr_scratch_pages: usize,
     /// Ranges of page numbers behind which there is no memory.
     pub absent: Vec<Range<usize>>,
+    /// Pages that were added after boot, each time: the allocator has them, the map that the next
+    /// kernel gets does not. Begins and ends at multiples of 4 MiB.
+    pub added: Range<usize>,
+    /// Whether they are given out first, as those of a zone are that is above all others.
+    pub added_first: bool,
+    /// Pages at the beginning that are the lower zone; a multiple of 4 MiB.
+    pub nr_low_pages: usize,
+    /// Free pages of it that are kept for callers that can use no others.
+    pub nr_low_pages_kept: usize,
+    /// NUMA nodes: the pages that were added are the last one's, all others the first one's.
+    pub nr_nodes: usize,
     /// CPUs.
     pub nr_cpus: usize,
     /// Whether KHO is on.
@@ -43,6 +54,11 @@ impl Default for Config {
             percent_taken: 0,
             nr_scratch_pages: 0,
             absent: Vec::new(),
+            added: 0..0,
+            added_first: false,
+            nr_low_pages: 0,
+            nr_low_pages_kept: 0,
+            nr_nodes: 1,
             nr_cpus: 2,
             has_kho: true,
             poisons: true,

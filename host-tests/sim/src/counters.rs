@@ -5,10 +5,12 @@
 /// How often each call of the seams was made, and what is out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
-    /// `alloc_run`, the failed ones included.
+    /// `alloc_run` and `alloc_run_from`, the failed ones included.
     pub alloc: u64,
     /// Those of them that preferred a node.
     pub alloc_on_node: u64,
+    /// `met_added_memory`.
+    pub met_added: u64,
     /// `free_run`.
     pub free: u64,
     /// `preserve`, the failed ones included.

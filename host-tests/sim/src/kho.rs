@@ -24,6 +24,7 @@ use kpreserve_kho::phys::{
 use kpreserve_kho::{
     Handover,
     Machine,
+    PageSource,
     Phys,
     Seen, //
 };
@@ -199,6 +200,11 @@ impl SimMachine {
         if state.pages[number..end].contains(&Page::Scratch) {
             state.violate(format!("preserve of {at:#x}: scratch"));
             return Err(EINVAL);
+        }
+        if !self.is_early(phys) {
+            state.violate(format!(
+                "preserve of {at:#x}: added after boot, the next kernel has no memory there"
+            ));
         }
         // The run, or an aligned part of it, whose whole may be preserved.
         let whole = match state.pages[number] {

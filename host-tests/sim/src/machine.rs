@@ -326,6 +326,12 @@ impl State {
             let Some(first) = memory.page_number(Phys::new(phys)) else {
                 continue;
             };
+            if config.added.contains(&first) {
+                self.violate(format!(
+                    "{phys:#x} was preserved: KHO writes to struct pages that are not there"
+                ));
+                continue;
+            }
             self.pages[first..first + (1 << order)].fill(Page::Incoming);
             self.magic.insert(first, order);
         }

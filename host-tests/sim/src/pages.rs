@@ -2,6 +2,7 @@
 
 //! The machine gives out runs.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use kernel::context::might_sleep;
@@ -20,6 +21,7 @@ use kpreserve_kho::{
     Node,
     PageSource,
     Phys,
+    Source,
     Window, //
 };
 
@@ -46,7 +48,7 @@ unsafe impl PageSource for SimMachine {
         if node != Node::ANY {
             self.state().counters.alloc_on_node += 1;
         }
-        let number = self.take_pages(order)?;
+        let number = self.take_pages(order, Source::Near(node))?;
         if self.config.poisons {
             self.check_pattern(number, order);
         }
@@ -58,6 +60,37 @@ unsafe impl PageSource for SimMachine {
         }
         recorder::step(self, "after alloc_run");
         Ok(self.memory.phys(number))
+    }
+
+    fn alloc_run_from(&self, order: u8, source: Source, _effort: Effort) -> Result<Phys> {
+        might_sleep("alloc_run_from()");
+        run_size_bytes(order).ok_or(EINVAL)?;
+        recorder::step(self, "before alloc_run_from");
+        let number = self.take_pages(order, source)?;
+        if self.config.poisons {
+            self.check_pattern(number, order);
+        }
+        recorder::step(self, "after alloc_run_from");
+        Ok(self.memory.phys(number))
+    }
+
+    fn is_early(&self, phys: Phys) -> bool {
+        let number = self.memory.page_number(phys);
+        number.is_some_and(|number| !self.config.added.contains(&number))
+    }
+
+    fn nr_low_pages_available(&self) -> usize {
+        let low = 0..self.config.nr_low_pages;
+        let nr_free = self.state().buddy.nr_pages_within(&low);
+        nr_free.saturating_sub(self.config.nr_low_pages_kept)
+    }
+
+    fn nr_nodes(&self) -> usize {
+        self.config.nr_nodes
+    }
+
+    fn met_added_memory(&self, _phys: Phys) {
+        self.state().counters.met_added += 1;
     }
 
     unsafe fn free_run(&self, phys: Phys, order: u8) {
@@ -152,19 +185,49 @@ unsafe impl PageSource for SimMachine {
 }
 
 impl SimMachine {
-    fn take_pages(&self, order: u8) -> Result<usize> {
+    fn take_pages(&self, order: u8, source: Source) -> Result<usize> {
         let mut state = self.state();
         state.counters.alloc += 1;
         if state.faults.fails(Call::Alloc) {
             return Err(ENOMEM);
         }
         let draw = state.random.next_u64();
-        let number = state
-            .buddy
-            .take(order, |n| (draw % n as u64) as usize)
-            .ok_or(ENOMEM)?;
+        let pick = |n: usize| (draw % n as u64) as usize;
+        let buddy = &mut state.buddy;
+        let low = 0..self.config.nr_low_pages;
+        let is_low_kept =
+            buddy.nr_pages_within(&low) < self.config.nr_low_pages_kept + (1 << order);
+        let mut take = |range: &Option<Range<usize>>| match range {
+            Some(range) => buddy.take_within(range, order, pick),
+            None => buddy.take(order, pick),
+        };
+        let number = match self.pages_of(source) {
+            (Some(first), false) => take(&Some(first)),
+            (first, _) => first
+                .and_then(|first| take(&Some(first)))
+                .or_else(|| take(&is_low_kept.then_some(low.end..self.config.nr_pages))),
+        };
+        let number = number.ok_or(ENOMEM)?;
         state.own(number, order);
         Ok(number)
+    }
+
+    /// Returns which pages a request prefers, if any, and whether it takes others, too.
+    fn pages_of(&self, source: Source) -> (Option<Range<usize>>, bool) {
+        let config = &self.config;
+        let added = (!config.added.is_empty()).then(|| config.added.clone());
+        let last = config.nr_nodes - 1;
+        match source {
+            Source::Low => (Some(0..config.nr_low_pages), false),
+            Source::Only(node) if node == last && last > 0 => (added, false),
+            // Pages that were added lie behind all others.
+            Source::Only(0) if last > 0 => (added.map(|added| 0..added.start), false),
+            Source::Only(0) => (None, true),
+            Source::Only(_) => (Some(0..0), false),
+            Source::Near(Node(node)) if last > 0 && node == last as i32 => (added, true),
+            Source::Near(_) if config.added_first => (added, true),
+            Source::Near(_) => (None, true),
+        }
     }
 
     /// Checks that nobody wrote to pages while they were free.

@@ -3,7 +3,7 @@
 //! What the kernel counts about its memory: /proc/meminfo, /proc/vmstat.
 
 use crate::Machine;
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use std::fs;
 
 /// A line of /proc/meminfo, in KiB.
@@ -72,5 +72,24 @@ pub(crate) fn total(machine: &mut Machine, _arguments: &[String]) -> Result<()> 
     let before = machine.kept.insert("memory-total".to_owned(), total);
     let grown = total.saturating_sub(before.unwrap_or(total));
     reply(machine, &[("total", total), ("grown", grown)]);
+    Ok(())
+}
+
+/// `memory-online STATE`: brings what was added, and is offline, online as `online_kernel` or `online_movable`. Replies `blocks`,
+/// how many blocks that were; there has to be one.
+pub(crate) fn online(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [state] = arguments else {
+        bail!("memory-online: online_kernel or online_movable?");
+    };
+    let mut blocks = 0;
+    for entry in fs::read_dir("/sys/devices/system/memory")? {
+        let file = entry?.path().join("state");
+        if fs::read_to_string(&file).is_ok_and(|found| found.trim() == "offline") {
+            fs::write(&file, state).with_context(|| format!("{}", file.display()))?;
+            blocks += 1;
+        }
+    }
+    ensure!(blocks > 0, "no memory is offline");
+    reply(machine, &[("blocks", blocks)]);
     Ok(())
 }

@@ -71,6 +71,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("huge-pages", memory::huge_pages),
     ("pages-moved", memory::moved),
     ("memory-total", memory::total),
+    // memory-online online_kernel|online_movable: what was added and is offline (blocks=...)
+    ("memory-online", memory::online),
     ("pins-balanced", memory::pins_balanced),
     // swap-on, page-out FILE; cgroup NAME, charged NAME
     ("swap-on", charge::swap_on),
