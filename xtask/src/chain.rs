@@ -185,7 +185,9 @@ impl<'a> Parts<'a> {
                 self.module(&consumers, name, variant)?;
             }
             for name in &generation.programs {
-                self.program(scenario, name)?;
+                if programs::installed(self.shop, name)?.is_none() {
+                    self.program(scenario, name)?;
+                }
             }
         }
         // Nobody rebuilds a module while it is being packed.
@@ -244,6 +246,13 @@ impl<'a> Parts<'a> {
             image.file(&format!("data/{name}"), &file);
         }
         for name in &generation.programs {
+            if let Some(installed) = programs::installed(self.shop, name)? {
+                image.program(&format!("programs/{name}"), &installed.file);
+                for (inside, file) in &installed.libraries {
+                    image.program(inside, file);
+                }
+                continue;
+            }
             let (name, file) = self.program(scenario, name)?;
             image.program(&format!("programs/{name}"), &file);
         }

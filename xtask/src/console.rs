@@ -17,7 +17,7 @@ const TROUBLE: &[(&str, Kind)] = &[
     ("kernel BUG at", Kind::Warn),
     ("Oops", Kind::Warn),
     ("general protection fault", Kind::Warn),
-    ("Call Trace:", Kind::Warn),
+    (TRACE, Kind::Warn),
     ("UBSAN:", Kind::Warn),
     ("KASAN:", Kind::Warn),
     ("CFI failure at", Kind::Warn),
@@ -31,6 +31,12 @@ const TROUBLE: &[(&str, Kind)] = &[
     ("blocked for more than", Kind::Hang),
     ("soft lockup", Kind::Hang),
 ];
+
+/// What a panic prints, too.
+const TRACE: &str = "Call Trace:";
+
+/// How the first line of a kernel begins.
+const FIRST: &str = "Linux version ";
 
 /// The line by which the last generation ends. The agent writes it.
 const END: &str = "# end of scenario";
@@ -57,6 +63,10 @@ pub(crate) struct Console {
     /// What a kernel has to say, and whether one has.
     until: Option<String>,
     said: bool,
+    /// What a kernel has to say when it panics, how often one has, and whether it is still at it.
+    crash: Option<String>,
+    crashes: usize,
+    crashing: bool,
     complaints: Vec<String>,
     outcome: Outcome,
 }
@@ -75,6 +85,9 @@ impl Console {
             ended: false,
             until: scenario.until.clone(),
             said: false,
+            crash: scenario.crash.clone(),
+            crashes: 0,
+            crashing: false,
             complaints: Vec::new(),
             outcome: Outcome::default(),
         }
@@ -100,7 +113,7 @@ impl Console {
                     .until
                     .as_ref()
                     .is_some_and(|end| line.contains(end.as_str()));
-                if !self.allow.iter().any(|allowed| line.contains(allowed)) {
+                if !self.is_expected(line) {
                     if let Some(kind) = trouble(line) {
                         self.trouble
                             .entry(kind)
@@ -117,6 +130,18 @@ impl Console {
                 self.agent.feed(line);
             }
         }
+    }
+
+    /// Whether a line of the kernel's is no trouble, whatever it says.
+    fn is_expected(&mut self, line: &str) -> bool {
+        self.crashing &= !line.starts_with(FIRST);
+        if self.crash.as_ref().is_some_and(|text| line.contains(text)) {
+            self.crashes += 1;
+            self.crashing = true;
+            return true;
+        }
+        self.crashing && line.contains(TRACE)
+            || self.allow.iter().any(|allowed| line.contains(allowed))
     }
 
     /// `@@json CHANNEL {...}`.
@@ -168,6 +193,10 @@ impl Console {
                 self.outcome
                     .fail(Kind::Plan, format!("the KUnit suite {suite} did not run"));
             }
+        }
+        if let Some(crash) = self.crash.as_ref().filter(|_| self.crashes != 1) {
+            let what = format!("{} times, not once: {crash:?}", self.crashes);
+            self.outcome.fail(Kind::Plan, what);
         }
         if let Some(until) = &self.until {
             if self.said {
@@ -291,6 +320,37 @@ mod tests {
         assert_eq!(kinds(&judge(&[panic, well])), [Kind::Panic]);
         assert_eq!(kinds(&judge(&[panic])), [Kind::Panic, Kind::Plan]);
         assert_eq!(kinds(&judge(&[])), [Kind::Plan]);
+    }
+
+    #[test]
+    fn a_crash_comes_once_and_alone() {
+        let text =
+            "summary='x'\ncrash='panic - y'\n[[generation]]\nsteps=['crash']\n[[generation]]\nsteps=['poweroff']";
+        let judge = |log: &[&str]| {
+            let mut console = Console::new(&Scenario::parse("x", text).unwrap());
+            for line in log {
+                console.feed(Channel::Kernel, line);
+            }
+            for line in ["KTAP version 1", "1..1", "ok 1 - crash"]
+                .into_iter()
+                .chain(PLAN.lines())
+            {
+                console.feed(Channel::Agent, line);
+            }
+            kinds(&console.finish(true))
+        };
+        let (panic, trace) = ("[    1.0] Kernel panic - y", "[    1.0] Call Trace:");
+        let next = "[    0.0] Linux version 7";
+        assert_eq!(judge(&[panic, trace, next]), []);
+        assert_eq!(judge(&[next]), [Kind::Plan]);
+        assert_eq!(judge(&[trace, panic, next]), [Kind::Warn]);
+        assert_eq!(judge(&[panic, trace, next, trace]), [Kind::Warn]);
+        assert_eq!(judge(&[panic, panic, next]), [Kind::Plan]);
+        assert_eq!(
+            judge(&[panic, "[    1.0] Kernel panic - z", next]),
+            [Kind::Panic]
+        );
+        assert_eq!(judge(&[panic, "[    1.0] BUG: z", next]), [Kind::Warn]);
     }
 
     #[test]

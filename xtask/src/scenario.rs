@@ -64,6 +64,10 @@ pub(crate) struct Scenario {
     /// as it should be.
     #[serde(default)]
     pub(crate) until: Option<String>,
+    /// What a kernel says when the step `crash` lets it panic: a part of that line, which must come once. The trace behind it, up to
+    /// the first line of the next kernel, is as it should be; any other panic is trouble.
+    #[serde(default)]
+    pub(crate) crash: Option<String>,
     /// For scenarios that prove that the runner notices: the failure that it must report. Left out of `test`.
     #[serde(default)]
     pub(crate) broken: Option<Kind>,
@@ -92,7 +96,8 @@ pub(crate) struct Generation {
     /// Prepared data in its initramfs, under /data: `packages`, `digests.bin`.
     #[serde(default)]
     pub(crate) data: Vec<String>,
-    /// Programs in its initramfs, under /programs; `run` runs them. A name is one of the kernel's own selftests, a path with a slash,
+    /// Programs in its initramfs, under /programs; `run` runs them. A name is one of the kernel's own selftests, or `kexec` of
+    /// kexec-tools, a path with a slash,
     /// seen from the file, anybody's: it must need no libraries.
     #[serde(default)]
     pub(crate) programs: Vec<String>,
@@ -179,8 +184,17 @@ impl Scenario {
             return Ok(scenario);
         }
         let last = scenario.generations.len() - 1;
+        let crashes = |generation: &Generation| generation.steps.iter().any(|step| step == "crash");
+        let nr_crashes = scenario.generations.iter().filter(|g| crashes(g)).count();
+        if nr_crashes != usize::from(scenario.crash.is_some()) {
+            bail!("crash = \"...\" and one generation that ends in the step \"crash\" belong together");
+        }
         for (index, generation) in scenario.generations.iter().enumerate() {
-            let end = if index == last { "poweroff" } else { "kexec" };
+            let end = match index == last {
+                true => "poweroff",
+                false if crashes(generation) => "crash",
+                false => "kexec",
+            };
             let ends_well = generation.steps.last().is_some_and(|step| step == end);
             if !ends_well && scenario.broken.is_none() {
                 bail!(
@@ -328,6 +342,22 @@ mod tests {
     fn every_scenario_can_be_read() {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         assert!(Scenario::all(&checkout).unwrap().len() > 50);
+    }
+
+    #[test]
+    fn a_crash_is_announced() {
+        let step = |step| format!("[[generation]]\nsteps=['{step}']\n");
+        let (crash, off) = (step("crash"), step("poweroff"));
+        for text in [
+            format!("summary='x'\n{crash}{off}"),
+            format!("summary='x'\ncrash='y'\n{off}"),
+            format!("summary='x'\ncrash='y'\n{off}{crash}"),
+            format!("summary='x'\ncrash='y'\n{crash}{crash}{off}"),
+        ] {
+            assert!(Scenario::parse("x", &text).is_err(), "{text}");
+        }
+        let text = format!("summary='x'\ncrash='y'\n{crash}{off}");
+        assert!(Scenario::parse("x", &text).is_ok());
     }
 
     #[test]

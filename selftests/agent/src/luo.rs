@@ -2,7 +2,7 @@
 
 //! The Live Update Orchestrator: sessions, and files that are preserved in them (include/uapi/linux/liveupdate.h).
 
-use crate::{errno, faults::Faults, memfd, words, Machine};
+use crate::{errno, faults::Faults, memfd, scm, words, Machine};
 use anyhow::{bail, Context, Result};
 use std::{
     collections::BTreeMap,
@@ -161,6 +161,51 @@ pub(crate) fn retrieve(machine: &mut Machine, arguments: &[String]) -> Result<()
         }
     }
     take_time(machine, elapsed);
+    Ok(())
+}
+
+/// `luo-preserve-elsewhere SESSION TOKEN FILE [fails=ERRNO]`: session and file are passed to another process, which preserves.
+pub(crate) fn preserve_elsewhere(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (fails, rest) = words::option(arguments, "fails");
+    let [session, token, file] = rest[..] else {
+        bail!("luo-preserve-elsewhere: SESSION TOKEN FILE");
+    };
+    let token = token.parse().context("the token is a number")?;
+    let session = machine.luo.session(session, CREATE_SESSION)?;
+    let file = memfd::get(machine, file)?.as_raw_fd();
+    let result = scm::elsewhere(&[session, file], |[session, fd]| {
+        let mut args = FdArgs {
+            size: size_of::<FdArgs>() as u32,
+            fd,
+            token,
+        };
+        ioctl(session, PRESERVE_FD, &mut args).map(|()| None)
+    })?;
+    errno::expect("preserve elsewhere", result, fails)?;
+    Ok(())
+}
+
+/// `luo-retrieve-elsewhere SESSION TOKEN FILE [fails=ERRNO]`: the session is passed to another process, which retrieves, and passes
+/// back what it got.
+pub(crate) fn retrieve_elsewhere(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (fails, rest) = words::option(arguments, "fails");
+    let [session, token, file] = rest[..] else {
+        bail!("luo-retrieve-elsewhere: SESSION TOKEN FILE");
+    };
+    let token = token.parse().context("the token is a number")?;
+    let session = machine.luo.session(session, RETRIEVE_SESSION)?;
+    let result = scm::elsewhere(&[session], |[session, _]| {
+        let mut args = FdArgs {
+            size: size_of::<FdArgs>() as u32,
+            fd: -1,
+            token,
+        };
+        ioctl(session, RETRIEVE_FD, &mut args).map(|()| Some(args.fd))
+    })?;
+    if let Some(fd) = errno::expect("retrieve elsewhere", result, fails)? {
+        let fd = fd.context("no descriptor came back")?;
+        machine.files.insert(file.to_owned(), fd.into());
+    }
     Ok(())
 }
 

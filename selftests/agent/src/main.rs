@@ -8,6 +8,7 @@
 
 mod bench;
 mod charge;
+mod crash;
 mod dev;
 mod device;
 mod errno;
@@ -27,8 +28,10 @@ mod power;
 mod probe;
 mod program;
 mod report;
+mod scm;
 mod verbs;
 mod words;
+mod xattr;
 
 use anyhow::{Context, Result};
 use std::{collections::BTreeMap, fs::File, time::Instant};

@@ -3,9 +3,18 @@
 //! Leaving this kernel: for the next one, or for good.
 
 use crate::{errno, report::Report, words, Machine};
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use rustix::system::{reboot, RebootCommand};
-use std::{ffi::CString, fs, fs::File, io, os::fd::AsRawFd, thread, time::Duration};
+use std::{
+    ffi::CString,
+    fs,
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 /// The line by which the runner knows that the last generation came to its end.
 const END: &str = "# end of scenario";
@@ -22,8 +31,35 @@ pub(crate) fn sleep(_machine: &mut Machine, arguments: &[String]) -> Result<()> 
     Ok(())
 }
 
+/// The program of kexec-tools.
+const KEXEC_TOOLS: &str = "/programs/kexec";
+
 /// `kexec-load`: kexec_file_load(2) of the next kernel, its initramfs and its command line.
 pub(crate) fn kexec_load(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    load_file(machine, 0)
+}
+
+/// `kexec-tools`: the same by kexec_load(2), as old scripts do it.
+pub(crate) fn kexec_tools(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
+    let cmdline = machine.plan.next_cmdline.as_deref();
+    let cmdline = cmdline.context("kexec: this is the last generation of the scenario")?;
+    let output = Command::new(KEXEC_TOOLS)
+        .args(["-c", "-l", "/next/bzImage", "--initrd=/next/initramfs"])
+        .arg(format!("--command-line={cmdline}"))
+        .stdin(Stdio::null())
+        .output()
+        .context(KEXEC_TOOLS)?;
+    for text in [&output.stdout, &output.stderr] {
+        for line in String::from_utf8_lossy(text).lines() {
+            machine.report.note(line);
+        }
+    }
+    ensure!(output.status.success(), "it ended with {}", output.status);
+    Ok(())
+}
+
+/// kexec_file_load(2) of the next kernel.
+pub(crate) fn load_file(machine: &Machine, flags: libc::c_ulong) -> Result<()> {
     let cmdline = machine
         .plan
         .next_cmdline
@@ -40,7 +76,7 @@ pub(crate) fn kexec_load(machine: &mut Machine, _arguments: &[String]) -> Result
             initramfs.as_raw_fd(),
             cmdline.as_bytes_with_nul().len(),
             cmdline.as_ptr(),
-            0u64,
+            flags,
         )
     };
     if result != 0 {

@@ -3,8 +3,8 @@
 //! The words that a step can start with.
 
 use crate::{
-    bench, charge, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power, probe,
-    program, Machine,
+    bench, charge, crash, dev, device, figures, file, klog, kv, luo, memfd, memory, module, power,
+    probe, program, xattr, Machine,
 };
 use anyhow::{bail, Result};
 
@@ -36,6 +36,12 @@ const VERBS: &[(&str, Verb)] = &[
     // kexec-load: hands the next kernel over now; kexec [fails=ERRNO]: jumps (and loads before, if need be)
     ("kexec-load", power::kexec_load),
     ("kexec", power::kexec),
+    // kexec-tools: loads it by /programs/kexec -c -l, which is kexec_load(2)
+    ("kexec-tools", power::kexec_tools),
+    // crash-load: hands the next kernel over for a crash; crash: panics; vmcore: there is a dump (segments=..., bytes=...)
+    ("crash-load", crash::load),
+    ("crash", crash::crash),
+    ("vmcore", crash::vmcore),
     // poweroff: the end of the scenario
     ("poweroff", power::poweroff),
     // vanish: powers off without a word; a step of scenarios that must fail
@@ -74,6 +80,9 @@ const VERBS: &[(&str, Verb)] = &[
     // memory-online online_kernel|online_movable: what was added and is offline (blocks=...)
     ("memory-online", memory::online),
     ("pins-balanced", memory::pins_balanced),
+    // xattr-set FILE NAME VALUE [fails=ERRNO], xattr-get with the same words
+    ("xattr-set", xattr::set),
+    ("xattr-get", xattr::get),
     // swap-on, page-out FILE; cgroup NAME, charged NAME
     ("swap-on", charge::swap_on),
     ("page-out", charge::page_out),
@@ -83,6 +92,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("luo-preserve", luo::preserve),
     ("luo-retrieve", luo::retrieve),
     ("luo-finish", luo::finish),
+    // The same two, by another process that got the descriptors over a socket, and passes back what it retrieves
+    ("luo-preserve-elsewhere", luo::preserve_elsewhere),
+    ("luo-retrieve-elsewhere", luo::retrieve_elsewhere),
     // The same, each allocation failing once: luo-preserve-faults SESSION TOKEN FILE, luo-retrieve-faults ... COUNT
     ("luo-preserve-faults", luo::preserve_faults),
     ("luo-retrieve-faults", luo::retrieve_faults),
