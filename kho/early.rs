@@ -127,8 +127,8 @@ fn from_each_node(machine: &dyn Machine, order: u8, aside: &mut Aside) -> Option
 ///
 /// # Invariants
 ///
-/// `last` was allocated with `order`, is in the window, and nobody else knows of it; so is, with one
-/// less to come, what the first word of each of the `nr_runs` runs names, but for that of the last.
+/// There are `nr_runs` runs: `last`, and the one that the first word of each but the first one names.
+/// All were allocated with `order`, are in the window, and nobody else knows of them.
 struct Aside {
     machine: &'static dyn Machine,
     order: u8,
