@@ -4,7 +4,7 @@
 //!
 //! Keys and values lie in two areas of their own, at the same index; a table of [`Buckets`] leads from
 //! the hash of a key to it. What was removed is free for the next one: free indices stand on a stack.
-//! `pmap/change.rs` says in which order all these change, `pmap/open.rs` what is done with what a cut
+//! `pmap/change.rs` and `pmap/clear.rs` say in which order all these change, `pmap/open.rs` what is done with what a cut
 //! left; the stack is in `pmap/stack.rs`.
 
 use kernel::prelude::*;
@@ -29,6 +29,7 @@ use crate::buckets::{
 use crate::pvec::PVec;
 
 mod change;
+mod clear;
 mod head;
 mod open;
 mod stack;
@@ -59,6 +60,9 @@ pub struct MapAreas<K: Preservable, V: Preservable> {
 /// Values can be changed in place ([`get_mut`](Self::get_mut)): then the last completed store crosses, as
 /// for elements of an area. [`insert`](Self::insert) of a key that is there replaces its value whole.
 ///
+/// A map that has lost its last key gives its memory back, but for a few pages; until then it keeps what it
+/// has for keys to come.
+///
 /// After the framework froze, what changes the map returns EBUSY; the forms with `_with`, for those who
 /// hold a [`GatePass`], do not look at the gate.
 ///
@@ -83,6 +87,8 @@ pub struct PMap<K: Preservable + Copy, V: Preservable> {
     /// Whether each word of the table is known to lead to a key of its tag. Else a key is missed only
     /// after the words on its way were compared with the keys.
     is_whole: bool,
+    /// There were keys although all indices were said to be free: the number of keys is not to be trusted.
+    is_miscounted: bool,
 }
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {

@@ -19,13 +19,9 @@ use kernel::sync::barrier::{
     Write, //
 };
 
-use super::open::S;
 use super::stack::NR_FREE_ROOM;
 use super::*;
-use crate::buckets::{
-    Place,
-    NR_BUCKETS_MIN, //
-};
+use crate::buckets::Place;
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Gives a value to a key; returns whether it had one, which is replaced. May sleep; at once if there is
@@ -120,6 +116,9 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Takes a key away and returns its value, `None` if it is not there. May sleep; at once if there is room
     /// for what is free.
     ///
+    /// With the last key the map gives its memory back, but for a few pages, as [`clear`](Self::clear)
+    /// does, [reserved](Self::reserve) room included. Cost: O(1) amortised.
+    ///
     /// # Errors
     ///
     /// ENOMEM, EBUSY once the framework is frozen, EINVAL if what the previous kernel left is damaged on the
@@ -127,7 +126,14 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     pub fn remove(&mut self, key: &K) -> Result<Option<V>> {
         if self.has_room_to_free() {
             self.head.raw().look()?;
-            return self.take(None, key);
+            let taken = self.take(None, key)?;
+            if self.is_to_shrink() {
+                // If it freezes just then, the memory stays for now.
+                if let Ok(pass) = self.head.raw().enter() {
+                    self.shrink(&pass);
+                }
+            }
+            return Ok(taken);
         }
         let pass = self.head.raw().enter()?;
         self.remove_with(&pass, key)
@@ -139,7 +145,11 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     ///
     /// ENOMEM, EINVAL, as from [`remove`](Self::remove).
     pub fn remove_with(&mut self, pass: &GatePass<'_>, key: &K) -> Result<Option<V>> {
-        self.take(Some(pass), key)
+        let taken = self.take(Some(pass), key)?;
+        if self.is_to_shrink() {
+            self.shrink(pass);
+        }
+        Ok(taken)
     }
 
     /// Removes; without a pass, if the stack has room.
@@ -162,29 +172,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(value)
     }
 
-    /// Takes all keys away: all or none, wherever a kexec stops it. Their memory is given back. May sleep.
-    /// Cost: a pass over all keys and values, which are cleared.
-    ///
-    /// # Errors
-    ///
-    /// ENOMEM, EBUSY once the framework is frozen; the map is as it was.
-    pub fn clear(&mut self) -> Result {
-        let pass = self.head.raw().enter()?;
-        let idle = self.idle.as_mut().ok_or(EINVAL)?;
-        idle.extend_zeroed_with(&pass, NR_BUCKETS_MIN)?;
-        let idle = self.idle.take().ok_or(EINVAL)?;
-        let empty = Buckets::open(&pass, S, idle, 0)?;
-        // This decides.
-        let next = self.ser()?.state.load() ^ 1;
-        self.ser()?.state.store(next | MapSer::CLEARING);
-        let mut old = core::mem::replace(&mut self.buckets, empty).into_words();
-        give_back(&pass, &mut old);
-        self.idle = Some(old);
-        self.finish_clearing(&pass)
-    }
-
-    /// Makes room for `additional` keys more, so that inserting them needs no memory; if there is some, it
-    /// may be used to clear tombstones. May sleep.
+    /// Makes room for `additional` keys more, so that inserting them needs no memory, unless the map becomes
+    /// empty in between; if there is some, it may be used to clear tombstones. May sleep.
     ///
     /// # Errors
     ///
@@ -199,17 +188,6 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         while self.buckets.is_crowded(wanted) {
             self.rebuild(&pass, wanted)?;
         }
-        Ok(())
-    }
-
-    /// Forgets keys and values, after a table without any has taken the place of theirs.
-    pub(super) fn finish_clearing(&mut self, pass: &GatePass<'_>) -> Result {
-        // The stack first: it may not name what is not there.
-        give_back(pass, &mut self.free);
-        give_back(pass, &mut self.keys);
-        give_back(pass, &mut self.values);
-        let state = self.ser()?.state.load();
-        self.ser()?.state.store(state & 1);
         Ok(())
     }
 
@@ -289,10 +267,4 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         self.keys.raw_mut().clear_element::<K>(at);
         self.values.raw_mut().clear_element::<V>(at);
     }
-}
-
-/// Empties a vector and gives its memory back.
-fn give_back<T: Preservable>(pass: &GatePass<'_>, vector: &mut PVec<T>) {
-    vector.truncate_with(pass, 0);
-    vector.raw_mut().release_runs(pass, 0);
 }

@@ -68,6 +68,7 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
             seed,
             nr_free_inherited: 0,
             is_whole: false,
+            is_miscounted: false,
         };
         if is_clearing {
             map.finish_clearing(pass)?;
