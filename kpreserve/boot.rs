@@ -68,11 +68,17 @@ extern "C" fn kpreserve_on_reboot() {
     }
 }
 
-/// The worker, in a context that may sleep.
+/// The worker, in a context that may sleep. Returns whether caches are to be settled a while later.
 #[no_mangle]
-extern "C" fn kpreserve_do_work() {
+extern "C" fn kpreserve_do_work() -> bool {
+    framework().is_ok_and(Framework::work)
+}
+
+/// Begins to bring to rest what is in use.
+#[no_mangle]
+extern "C" fn kpreserve_begin_settling() {
     if let Ok(framework) = framework() {
-        framework.work();
+        framework.begin_settling();
     }
 }
 

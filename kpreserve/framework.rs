@@ -51,6 +51,10 @@ use crate::tally::Tally;
 /// KiB of a page.
 const PAGE_KIB: usize = PAGE_SIZE_BYTES / 1024;
 
+/// So many pages of inherited slabs are looked over each time the worker is woken: 8 MiB, about a
+/// millisecond.
+const NR_PAGES_LOOKED_OVER: usize = 2048;
+
 /// The framework of this boot.
 ///
 /// Lock order: a [`GatePass`] before any lock; then `names`, then `pool`, then `table`. A cache's
@@ -348,8 +352,17 @@ impl Framework {
     }
 
     /// Does what could not be done where it came up: called by the worker. Holds up nobody who
-    /// opens something.
-    pub fn work(&'static self) {
+    /// opens something. Returns whether there are caches in use, which are to be
+    /// [settled](Self::begin_settling) a while later.
+    pub fn work(&'static self) -> bool {
+        // A part of what was inherited, so that whoever asked for something does not wait for all of it.
+        let mut nr_pages = NR_PAGES_LOOKED_OVER;
+        for cache in self.roll.iter() {
+            nr_pages = nr_pages.saturating_sub(cache.look_over(nr_pages));
+        }
+        if nr_pages == 0 {
+            self.machine.kick_worker();
+        }
         // What one has too much of may be what another one lacks. Who grows a cache may be waiting for
         // what the next one gives back, so nobody is waited for here.
         let mut is_all = true;
@@ -364,6 +377,7 @@ impl Framework {
             // What failed is asked for again by the next one who misses it.
             let _ = cache.fill_reserve();
         }
+        self.roll.iter().any(kpreserve_slab::RawCache::is_in_use)
     }
 
     /// Runs `f` on the names as they are, beside others who do; they are opened first if that has

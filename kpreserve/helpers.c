@@ -48,9 +48,19 @@ static struct notifier_block kpreserve_reboot_nb = {
 	.priority = INT_MIN,
 };
 
+static void kpreserve_settle_fn(struct work_struct *work);
+
+static DECLARE_DELAYED_WORK(kpreserve_settle_work, kpreserve_settle_fn);
+
+/* How long a cache may be idle before it gives back what it has too much of. */
+#define KPRESERVE_SETTLE_DELAY HZ
+
 static void kpreserve_work_fn(struct work_struct *work)
 {
-	kpreserve_do_work();
+	/* If it is waiting already, that is soon enough. */
+	if (kpreserve_do_work())
+		queue_delayed_work(system_dfl_wq, &kpreserve_settle_work,
+				   KPRESERVE_SETTLE_DELAY);
 }
 
 static DECLARE_WORK(kpreserve_work, kpreserve_work_fn);
@@ -82,17 +92,33 @@ static unsigned long kpreserve_next_drain;
  */
 static void kpreserve_drain_all(void)
 {
-	unsigned long next_drain = READ_ONCE(kpreserve_next_drain);
 	unsigned int cpu;
+
+	for_each_online_cpu(cpu)
+		if (!cpu_is_isolated(cpu))
+			queue_work_on(cpu, system_percpu_wq,
+				      per_cpu_ptr(&kpreserve_drain_work, cpu));
+}
+
+static void kpreserve_drain_for_reclaim(void)
+{
+	unsigned long next_drain = READ_ONCE(kpreserve_next_drain);
 
 	if (time_before(jiffies, next_drain))
 		return;
 	/* Of several who come at once one is enough, but two do no harm. */
 	WRITE_ONCE(kpreserve_next_drain, jiffies + KPRESERVE_DRAIN_INTERVAL);
-	for_each_online_cpu(cpu)
-		if (!cpu_is_isolated(cpu))
-			queue_work_on(cpu, system_percpu_wq,
-				      per_cpu_ptr(&kpreserve_drain_work, cpu));
+	kpreserve_drain_all();
+}
+
+/*
+ * The mark that a cache is in use goes first, then each CPU's sheaf: who opens
+ * one in between sets the mark again, and this comes once more.
+ */
+static void kpreserve_settle_fn(struct work_struct *work)
+{
+	kpreserve_begin_settling();
+	kpreserve_drain_all();
 }
 
 static unsigned long kpreserve_shrinker_count(struct shrinker *shrinker,
@@ -129,7 +155,7 @@ static unsigned long kpreserve_shrinker_scan(struct shrinker *shrinker,
 	unsigned long nr_freed;
 
 	if (nr_pages < sc->nr_to_scan)
-		kpreserve_drain_all();
+		kpreserve_drain_for_reclaim();
 	nr_freed = kpreserve_wait_for_worker();
 	if (!nr_pages)
 		nr_pages = nr_freed;
@@ -154,12 +180,8 @@ static int kpreserve_cpu_dead(unsigned int cpu)
 static void kpreserve_watch_memory(void)
 {
 	struct shrinker *shrinker = shrinker_alloc(0, "kpreserve");
-	unsigned int cpu;
 	int err;
 
-	for_each_possible_cpu(cpu)
-		INIT_WORK(per_cpu_ptr(&kpreserve_drain_work, cpu),
-			  kpreserve_drain_fn);
 	if (shrinker) {
 		shrinker->count_objects = kpreserve_shrinker_count;
 		shrinker->scan_objects = kpreserve_shrinker_scan;
@@ -182,8 +204,14 @@ static void kpreserve_watch_memory(void)
  */
 int kpreserve_begin_init(void)
 {
-	int err = register_reboot_notifier(&kpreserve_reboot_nb);
+	unsigned int cpu;
+	int err;
 
+	/* Caches are used from here on. */
+	for_each_possible_cpu(cpu)
+		INIT_WORK(per_cpu_ptr(&kpreserve_drain_work, cpu),
+			  kpreserve_drain_fn);
+	err = register_reboot_notifier(&kpreserve_reboot_nb);
 	if (err)
 		return err;
 	mutex_lock(&kpreserve_init_lock);
@@ -197,10 +225,16 @@ int kpreserve_begin_init(void)
 void kpreserve_end_init(bool is_up)
 {
 	mutex_unlock(&kpreserve_init_lock);
-	if (is_up)
+	if (is_up) {
 		kpreserve_watch_memory();
-	else
-		unregister_reboot_notifier(&kpreserve_reboot_nb);
+		/* For those who woke it before there was a framework. */
+		kpreserve_kick_worker();
+		return;
+	}
+	unregister_reboot_notifier(&kpreserve_reboot_nb);
+	/* The module goes. Without a framework the worker asks for nothing more. */
+	cancel_work_sync(&kpreserve_work);
+	cancel_delayed_work_sync(&kpreserve_settle_work);
 }
 
 /*

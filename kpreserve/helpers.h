@@ -14,7 +14,8 @@ void kpreserve_pin_module(struct module *module);
 
 /* In Rust: */
 void kpreserve_on_reboot(void);
-void kpreserve_do_work(void);
+bool kpreserve_do_work(void);
+void kpreserve_begin_settling(void);
 unsigned long kpreserve_nr_pages_reclaimable(void);
 unsigned long kpreserve_nr_pages_condemned(void);
 unsigned long kpreserve_reclaim(unsigned long nr_pages);

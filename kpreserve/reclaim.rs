@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Giving memory back under pressure, and what CPUs hold.
+//! Giving memory back, under pressure and when caches come to rest, and what CPUs hold.
 //!
 //! KHO allocates with GFP_KERNEL under its own mutex, so reclaim may run on behalf of whoever holds
 //! it, and of whoever holds a lock of ours around it. Hence nothing in [`Framework::reclaim`] takes
@@ -47,6 +47,15 @@ impl Framework {
     pub fn nr_pages_condemned(&self) -> usize {
         let of_cache = |cache: &kpreserve_slab::RawCache| cache.nr_pages_condemned();
         self.roll().iter().map(of_cache).sum()
+    }
+
+    /// Begins to bring to rest all caches that are in use. Then, on each CPU,
+    /// [`drain_here`](Self::drain_here), and [`work`](Self::work): what nobody uses any more holds no
+    /// more than it should. From any context.
+    pub fn begin_settling(&self) {
+        for cache in self.roll().iter() {
+            cache.begin_settling();
+        }
     }
 
     /// Gives back to their slabs what this CPU holds of free slots. From any context but NMI.

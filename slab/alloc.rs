@@ -5,7 +5,6 @@
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::processor::cpu_relax;
-use kernel::sync::atomic::Relaxed;
 
 use kpreserve_kho::context;
 use kpreserve_kho::ordered::Loads as _;
@@ -29,8 +28,8 @@ use crate::words::{
     Words, //
 };
 
-/// How many stretches of a search, and how many searches for what was passed by, who cannot sleep
-/// waits for.
+/// How many stretches of a search who cannot sleep makes before the reserve is opened, and how many
+/// searches for what was passed by when there is none.
 const NR_STRETCHES_ATOMIC: u32 = 3;
 const NR_ROUNDS_LAST: u32 = 64;
 
@@ -39,10 +38,12 @@ const NR_ROUNDS_LAST: u32 = 64;
 const NR_LOOKS_MAX: u32 = 32;
 const NR_RUNS_MAX: u32 = 256;
 
-/// A search for free slots: once through all runs, in stretches.
+/// A search for free slots: once through all runs, in stretches; or, in a cache that is dry, through one.
 pub(crate) struct Search {
     /// The next run to look into; `None` before the first.
     place: Option<u32>,
+    /// What `nr_reopened` was when it began, if it goes through all runs.
+    whole_at: Option<u64>,
     nr_runs_left: u32,
     nr_looks_left: u32,
     nr_runs_of_stretch: u32,
@@ -54,6 +55,7 @@ impl Search {
     fn new() -> Self {
         Self {
             place: None,
+            whole_at: None,
             nr_runs_left: 0,
             nr_looks_left: NR_LOOKS_MAX,
             nr_runs_of_stretch: NR_RUNS_MAX,
@@ -63,10 +65,14 @@ impl Search {
 
     /// Returns whether there is more to look into; then the next stretch begins.
     fn goes_on(&mut self) -> bool {
-        let is_cut = self.nr_looks_left == 0 || self.nr_runs_of_stretch == 0;
         self.nr_looks_left = NR_LOOKS_MAX;
         self.nr_runs_of_stretch = NR_RUNS_MAX;
-        is_cut && self.nr_runs_left > 0
+        self.is_cut()
+    }
+
+    /// Returns whether it has ended before everything was looked into.
+    fn is_cut(&self) -> bool {
+        self.nr_runs_left > 0
     }
 }
 
@@ -117,8 +123,19 @@ impl RawCache {
         };
         loop {
             let nr_runs_added = self.fixed.nr_runs_added.load_acquire();
-            if let Some(free) = self.take_slot(&mut Search::new(), nr_stretches) {
+            let mut search = Search::new();
+            if let Some(free) = self.take_slot(&mut search, nr_stretches) {
                 return Ok(Vacant::new(free, self));
+            }
+            if search.is_cut() {
+                // The reserve is nearer than what has not been looked into; but if there is none, all
+                // is, once: what is full is noted.
+                if self.open_reserve(nr_runs_added) {
+                    continue;
+                }
+                if let Some(free) = self.take_slot(&mut search, u32::MAX) {
+                    return Ok(Vacant::new(free, self));
+                }
             }
             let grown = if can_sleep {
                 self.grow(nr_runs_added)
@@ -129,7 +146,7 @@ impl RawCache {
             let Err(error) = grown else {
                 continue;
             };
-            if !self.open_reserve() {
+            if !self.open_reserve(nr_runs_added) {
                 return self.take_last(error);
             }
         }
@@ -143,12 +160,15 @@ impl RawCache {
     /// `error`, if there is nothing.
     fn take_last(&'static self, error: Error) -> Result<Vacant> {
         for _ in 0..NR_ROUNDS_LAST {
+            let nr_runs_added = self.fixed.nr_runs_added.load_acquire();
             let mut search = Search::new();
-            if let Some(free) = self.take_slot(&mut search, NR_STRETCHES_ATOMIC) {
+            if let Some(free) = self.take_slot(&mut search, u32::MAX) {
                 return Ok(Vacant::new(free, self));
             }
             // Others hold what was passed by for a moment only; but this may be an interrupt of theirs.
-            if !self.open_reserve() && !search.passed_by {
+            let may_be_more =
+                search.passed_by || self.fixed.nr_runs_added.load_acquire() != nr_runs_added;
+            if !self.open_reserve(nr_runs_added) && !may_be_more {
                 break;
             }
             cpu_relax();
@@ -187,6 +207,9 @@ impl RawCache {
 
     /// Takes no more than there is room for: what is given back again others may have missed meanwhile.
     fn refill(&self, sheaf: &mut Sheaf, search: &mut Search) -> Option<FreeSlot> {
+        if sheaf.open() {
+            self.note_use();
+        }
         let nr_max = match sheaf.room() {
             // A whole word takes one exchange, without a loop.
             room if self.geometry().nr_slots() as usize <= room => usize::MAX,
@@ -213,12 +236,14 @@ impl RawCache {
         nr_max: usize,
         mut found: impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
+        let (nr_reopened, is_dry) = self.fixed.dry.look();
         let nr_places = self.fixed.directory.nr_places();
         let cursor = self.fixed.cursor.load_relaxed();
         let mut place = match search.place {
             Some(place) => place,
             None => {
-                search.nr_runs_left = nr_places;
+                search.whole_at = (!is_dry).then_some(nr_reopened);
+                search.nr_runs_left = if is_dry { nr_places.min(1) } else { nr_places };
                 cursor
             }
         };
@@ -231,7 +256,7 @@ impl RawCache {
             let slots = self.find_at(place, search, nr_max, &mut found);
             if slots.is_some() {
                 if place != cursor {
-                    self.fixed.cursor.store(place, Relaxed);
+                    self.move_cursor(cursor, place);
                 }
                 return slots;
             }
@@ -242,6 +267,13 @@ impl RawCache {
             search.place = Some(place);
             search.nr_runs_left -= 1;
             search.nr_runs_of_stretch -= 1;
+        }
+        if search.nr_runs_left == 0 {
+            if search.passed_by {
+                self.note_reopened();
+            } else if let Some(nr_reopened) = search.whole_at {
+                self.fixed.dry.note_dry(nr_reopened);
+            }
         }
         None
     }
@@ -310,7 +342,7 @@ impl RawCache {
                 if let Some(taken) = take_any(&slab, nr_max) {
                     return found(&slab, taken);
                 }
-                words::note_full(&slab.full(), slab.index(), &slab.occupancy());
+                search.passed_by |= !self.note_full(&slab);
             }
         }
         None

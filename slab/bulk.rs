@@ -169,6 +169,8 @@ impl<T: Preservable> Cache<T> {
         core::mem::forget(core::mem::replace(objects, emptied));
         // SAFETY: the elements of the vector, which does not know of them any more.
         let owners = unsafe { core::slice::from_raw_parts(first, nr_objects) };
+        // No sheaf says so.
+        cache.note_use();
         let mut batch = Batch::new(cache);
         let mut at = 0;
         while let Some(owner) = owners.get(at) {

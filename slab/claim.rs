@@ -107,9 +107,9 @@ impl RawCache {
     /// Cost: goes with the slabs, and the objects that are freed.
     pub fn finish(&'static self) -> usize {
         let nr_freed = self.unclaimed().map(Slot::free).count();
-        if nr_freed > 0 {
-            self.machine().kick_worker();
-        }
+        // Also if it is none: what was inherited may be empty.
+        self.note_news();
+        self.machine().kick_worker();
         nr_freed
     }
 

@@ -4,9 +4,6 @@
 
 use core::ptr::NonNull;
 
-use kernel::sync::atomic::Relaxed;
-
-use kpreserve_kho::ordered::Loads as _;
 use kpreserve_kho::Refusal;
 
 use crate::abi::HEADER_BYTES;
@@ -59,7 +56,9 @@ impl RawCache {
         let left = match self.cpus().enter(self.machine()) {
             Some(mut here) => {
                 let sheaf = here.sheaf();
-                if !sheaf.make_room() {
+                if sheaf.open() {
+                    self.note_use();
+                } else if !sheaf.make_room() {
                     self.flush_spare(sheaf);
                     sheaf.make_room();
                 }
@@ -83,13 +82,15 @@ impl RawCache {
         self.flush_spare(sheaf);
     }
 
-    /// Gives back to their slabs what this CPU holds. From any context but NMI.
+    /// Gives back to their slabs what this CPU holds, and closes its sheaf (rest.rs). From any context but
+    /// NMI.
     ///
     /// Cost: a few instructions a slot, an atomic operation for each word that they are of.
     pub fn drain_here(&self) {
         // Whoever is busy is not idle, and goes on using what there is.
         if let Some(mut here) = self.cpus().enter(self.machine()) {
             self.flush(here.sheaf());
+            here.sheaf().close();
         }
     }
 
@@ -100,8 +101,12 @@ impl RawCache {
     /// The CPU is not running, all that it did is visible here, and it stays off until this
     /// returns; nobody else calls this for it meanwhile.
     pub unsafe fn drain_cpu(&self, cpu: usize) {
-        // SAFETY: says the caller.
-        unsafe { self.cpus().with_gone(cpu, |sheaf| self.flush(sheaf)) };
+        let empty = |sheaf: &mut Sheaf| {
+            self.flush(sheaf);
+            sheaf.close();
+        };
+        // SAFETY: the CPU is gone, by the requirements.
+        unsafe { self.cpus().with_gone(cpu, empty) };
     }
 
     /// Gives taken slots of one word back; `base` is the start of their slab.
@@ -182,10 +187,8 @@ impl RawCache {
             self.quarantine(slab, freed_twice(slab, first));
             return;
         }
-        if words::note_free(&slab.full(), slab.index())
-            && slab.place() < self.fixed.cursor.load_relaxed()
-        {
-            self.fixed.cursor.store(slab.place(), Relaxed);
+        if words::note_free(&slab.full(), slab.index()) {
+            self.note_reopened_at(slab.place());
         }
     }
 }
@@ -304,6 +307,9 @@ impl<'a> Batch<'a> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        self.give();
+        if self.first_tag != 0 {
+            self.give();
+            self.cache.note_news();
+        }
     }
 }

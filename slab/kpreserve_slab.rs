@@ -23,8 +23,11 @@
 //! | `check` | debug builds: poison, redzones |
 //! | [`raw`] | [`RawCache`]: a cache without its type |
 //! | `alloc`, `free` | taking slots, giving them back |
+//! | `dry` | what a search leaves to the next one |
 //! | `bulk` | many objects at once |
-//! | `grow` | growth, reserve, worker |
+//! | `grow` | growth, reserve |
+//! | `excess`, `rest` | empty runs go; what CPUs hold goes back |
+//! | `look` | looking over what was inherited |
 //! | [`claim`] | from a handle to an owner; what nobody claims |
 //! | [`cache`], [`preserved`] | [`Cache`], [`Preserved`]: the typed face |
 //!
@@ -46,13 +49,18 @@ pub mod cache;
 mod check;
 pub mod claim;
 mod directory;
+#[doc(hidden)]
+pub mod dry;
+mod excess;
 mod free;
 pub mod geometry;
 mod grow;
+mod look;
 pub mod options;
 pub mod owner;
 pub mod preserved;
 pub mod raw;
+mod rest;
 mod run;
 mod sheaf;
 mod slots;

@@ -43,6 +43,7 @@ use crate::directory::{
     Index,
     Places, //
 };
+use crate::dry::Dry;
 use crate::geometry::Geometry;
 use crate::grow::inherit;
 use crate::sheaf::Cpus;
@@ -73,8 +74,19 @@ pub(crate) struct Fixed {
     pub(crate) directory: Directory,
     /// Where to look for free slots first; all runs below are full, as far as known.
     pub(crate) cursor: Atomic<u32>,
+    /// Whether a search needs to look at that run only.
+    pub(crate) dry: Dry,
+    /// How many runs are condemned, or about to be.
+    pub(crate) nr_condemned: Atomic<u32>,
     /// How many runs have become usable, ever; tells who waited to grow that somebody did.
     pub(crate) nr_runs_added: Atomic<u32>,
+    /// Whether a CPU may hold slots, and whether slots have come back since the worker looked; see rest.rs.
+    pub(crate) in_use: Atomic<u32>,
+    pub(crate) has_news: Atomic<u32>,
+    /// How many places have been inherited, and where looking over them goes on: the place, in the upper
+    /// half, and the slab.
+    pub(crate) nr_inherited: u32,
+    pub(crate) looked_over: Atomic<u64>,
     /// How many reserved runs there are, and how many there should be.
     pub(crate) nr_reserved: Atomic<u32>,
     pub(crate) nr_reserved_wanted: Atomic<u32>,
@@ -146,6 +158,9 @@ impl RawCache {
             // Runs that are added later are noted when they come.
             for run in self.ground.lock().arena.runs() {
                 self.note(run);
+            }
+            if self.has_unknown() {
+                self.machine().kick_worker();
             }
         }
         Ok(Opened { cache: self })
@@ -284,7 +299,13 @@ impl Parts {
                 cpus: Cpus::new(machine, geometry.stride_bytes())?,
                 directory: Directory::new(),
                 cursor: Atomic::new(0),
+                dry: Dry::new(),
+                nr_condemned: Atomic::new(0),
                 nr_runs_added: Atomic::new(0),
+                in_use: Atomic::new(0),
+                has_news: Atomic::new(0),
+                nr_inherited: 0,
+                looked_over: Atomic::new(0),
                 nr_reserved: Atomic::new(0),
                 nr_reserved_wanted: Atomic::new(0),
                 nr_quarantined: Atomic::new(0),
@@ -309,6 +330,7 @@ impl Parts {
         // The run that was added last is the one most likely to have free slots; the others follow
         // before the cache grows.
         let nr_places = parts.fixed.directory.nr_places();
+        parts.fixed.nr_inherited = nr_places;
         parts
             .fixed
             .cursor

@@ -94,6 +94,12 @@ impl Row {
         Ok(())
     }
 
+    /// Makes room for `nr` slots, 0 or as many as there are entries. It has to be empty.
+    fn set_room(&mut self, nr: usize) {
+        // INVARIANT: all entries, which are the row's alone, or none.
+        self.limit = self.bottom.wrapping_add(nr);
+    }
+
     /// Returns how many slots it has room for when it is empty.
     fn room(&self) -> usize {
         // SAFETY: both are in one allocation, `limit` not before `bottom`.
@@ -128,6 +134,8 @@ impl Row {
 pub(crate) struct Sheaf {
     main: Row,
     spare: Row,
+    /// Entries of each row. A sheaf that is closed has room for none.
+    nr_row: u32,
 }
 
 impl Sheaf {
@@ -145,6 +153,27 @@ impl Sheaf {
     #[inline(always)]
     pub(crate) fn push(&mut self, free: FreeSlot) -> Result<(), FreeSlot> {
         self.main.push(free)
+    }
+
+    /// Opens the sheaf; returns whether it was closed.
+    #[inline]
+    pub(crate) fn open(&mut self) -> bool {
+        let was_closed = self.main.limit == self.main.bottom;
+        if was_closed {
+            for row in [&mut self.main, &mut self.spare] {
+                row.set_room(self.nr_row as usize);
+            }
+        }
+        was_closed
+    }
+
+    /// Closes the sheaf, which has to be empty: what is put to it next comes the slow way.
+    pub(crate) fn close(&mut self) {
+        for row in [&mut self.main, &mut self.spare] {
+            if row.is_empty() {
+                row.set_room(0);
+            }
+        }
     }
 
     /// Takes a slot out of either row.
@@ -239,18 +268,19 @@ impl Cpus {
         let first = entries.as_mut_ptr().cast::<FreeSlot>();
         let row = |at: usize| {
             let bottom = first.wrapping_add(at * nr_row);
-            // INVARIANT: an empty row over entries that are in no other; the vector is not touched
+            // INVARIANT: an empty row, closed, over entries that are in no other; the vector is not touched
             // again while the rows are there.
             Row {
                 top: bottom,
                 bottom,
-                limit: bottom.wrapping_add(nr_row),
+                limit: bottom,
             }
         };
         let slots = PerCpu::new(machine, |cpu| CpuSlot {
             sheaf: Sheaf {
                 main: row(2 * cpu),
                 spare: row(2 * cpu + 1),
+                nr_row: nr_row as u32,
             },
             busy: 0,
         })?;

@@ -326,9 +326,3 @@ pub(crate) fn is_clean(slab: &Slab<'_>) -> bool {
         _ => false,
     }
 }
-
-/// Returns whether a slab's free slots may still hold old bytes, though its words are known.
-pub(crate) fn is_dirty(slab: &Slab<'_>) -> bool {
-    slab.meta()
-        .is_some_and(|meta| meta.load_acquire() & STATE_MASK == DIRTY)
-}

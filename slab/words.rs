@@ -205,21 +205,33 @@ pub fn claim<W: Words + ?Sized>(unclaimed: &W, slot: u32, check: impl Fn() -> Re
 }
 
 /// Notes in `full`, at `index`, that a slab has no free slot, unless one has been given back
-/// meanwhile.
+/// meanwhile; returns whether it has none.
 ///
 /// First the bit, then a look at the words, with a full barrier in between; who gives back
 /// ([`give_back`], then [`note_free`]) does the reverse. One of the two sees the other, so no slab
 /// with a free slot stays noted.
-pub fn note_full<F: Words + ?Sized, W: Words + ?Sized>(full: &F, index: u32, occupancy: &W) {
+///
+/// If it returns `false`, others may have passed by the slab while it was noted.
+#[must_use]
+pub fn note_full<F: Words + ?Sized, W: Words + ?Sized>(
+    full: &F,
+    index: u32,
+    occupancy: &W,
+) -> bool {
     set(full, index);
-    let is_full = (0..occupancy.len()).all(|word| {
-        occupancy
-            .get(word)
-            .is_none_or(|bits| bits.load_relaxed() == u64::MAX)
-    });
-    if !is_full {
-        clear(full, index);
+    if is_full(occupancy) {
+        return true;
     }
+    clear(full, index);
+    false
+}
+
+/// Returns whether no bit is 0.
+pub fn is_full<W: Words + ?Sized>(words: &W) -> bool {
+    (0..words.len()).all(|word| {
+        let bits = words.get(word);
+        bits.is_none_or(|bits| bits.load_relaxed() == u64::MAX)
+    })
 }
 
 /// Notes that a slab has a free slot, after it has been given back; returns whether it was noted as

@@ -131,7 +131,9 @@ fn apply(framework: &'static Framework, world: &World, op: Op, model: &mut Model
             assert_eq!(cache().finish(), model.nodes.len());
             model.nodes.clear();
         }
-        Op::Work => framework.work(),
+        Op::Work => {
+            framework.work();
+        }
         Op::Push(n) => {
             let mut vec = vec();
             for _ in 0..n {

@@ -41,25 +41,27 @@ fn cache() -> Result<Cache<LargeSer>> {
     given("cache", Cache::open(CACHE, GFP_KERNEL))
 }
 
-/// `reclaim.prepare BYTES`: allocates so much, and frees it: runs that are empty, but still there.
+/// `reclaim.prepare BYTES`: allocates so much, which `bytes` says, and frees it: runs that are empty, but
+/// still there, until the cache comes to rest.
 pub(crate) fn prepare(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let size_bytes = words.number()?;
     let cache = cache()?;
-    make_empty(&cache, size_bytes)?;
+    let items = fill(&cache, size_bytes)?;
     // One that stays, so that not everything goes.
     cache.alloc(LargeSer::zeroed(), GFP_KERNEL)?.park();
     reply.put("bytes", cache.raw().counts().bytes as u64);
+    drop(items);
     Ok(())
 }
 
-fn make_empty(cache: &Cache<LargeSer>, size_bytes: usize) -> Result {
+fn fill(cache: &Cache<LargeSer>, size_bytes: usize) -> Result<KVVec<Preserved<LargeSer>>> {
     let nr_objects = size_bytes / size_of::<LargeSer>();
     let mut items = KVVec::with_capacity(nr_objects, GFP_KERNEL)?;
     for _ in 0..nr_objects {
         let item = cache.alloc(LargeSer::zeroed(), GFP_KERNEL)?;
         items.push(item, GFP_KERNEL)?;
     }
-    Ok(())
+    Ok(items)
 }
 
 /// `reclaim.report`: what the cache holds now.
@@ -113,9 +115,12 @@ pub(crate) fn give(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
 
 fn squeeze_once(cache: &Cache<LargeSer>) -> Result<u64> {
     let framework = framework()?;
-    make_empty(cache, EMPTY_BYTES)?;
+    let items = fill(cache, EMPTY_BYTES)?;
     // SAFETY: given back below.
     let _nr_pages = unsafe { selftest_take_memory() };
+    // Empty only now: a moment later the cache comes to rest, and what is empty goes by itself.
+    drop(items);
+    framework.drain_here();
     let mut nr_reclaims = 0;
     let mut grown = Ok(());
     // Somebody else may have had them meanwhile.

@@ -19,6 +19,7 @@
 //! | `claim` | claims of one handle |
 //! | `publish` | publishing against who looks |
 //! | `shrink` | condemning runs against refill, free, claim; the reserve |
+//! | `rest` | settling against use; news of empty runs; a dry cache against give-back |
 //! | `mix` | with shuttle: everything at once, interrupts included |
 
 #![cfg(all(test, models))]
@@ -26,6 +27,7 @@
 mod claim;
 mod mix;
 mod publish;
+mod rest;
 mod sheaf;
 mod shrink;
 mod words;

@@ -18,6 +18,7 @@ use kernel::sync::atomic::{
     Relaxed,
     Release, //
 };
+use kpreserve_slab::dry::Dry;
 use kpreserve_slab::words::{
     self,
     Taken,
@@ -180,7 +181,7 @@ fn full_against_free(note_full: fn(&Row, &Row)) {
 }
 
 fn note_full(full: &Row, occupancy: &Row) {
-    words::note_full(full, 0, occupancy);
+    let _ = words::note_full(full, 0, occupancy);
 }
 
 #[test]
@@ -202,6 +203,70 @@ fn catches_full_without_a_second_look() {
     catches(None, "noted as full", 3, || {
         full_against_free(|full, _| {
             words::set(full, 0);
+        })
+    });
+}
+
+/// Two slabs that are noted as full; a slot comes back to one while a search goes through both. What
+/// the search leaves is void, unless there is no free slot.
+fn dry_against_free(gives: fn(&Row, &Dry)) {
+    let (dry, full, occupancy) = (
+        Arc::new(Dry::new()),
+        Row::new(0b11),
+        [Row::new(!1), Row::new(!0)],
+    );
+    let slot = words::take(&*occupancy[0], 0).unwrap();
+    let phase = begin(SIZE);
+    let giver = spawn({
+        let (dry, full, occupancy) = (dry.clone(), full.clone(), occupancy[0].clone());
+        move || {
+            assert_eq!(words::give_back(&*occupancy, slot), Ok(()));
+            gives(&full, &dry);
+        }
+    });
+    let (nr_reopened, _) = dry.look();
+    let found = (0..2).find_map(|slab| {
+        if words::test(&*full, slab) {
+            return None;
+        }
+        words::take(&*occupancy[slab as usize], 0)
+    });
+    if found.is_none() {
+        dry.note_dry(nr_reopened);
+    }
+    giver.join().unwrap();
+    drop(phase);
+    let (_, is_dry) = dry.look();
+    let is_free = occupancy[0].bits() != !0;
+    assert!(!is_dry || !is_free, "a free slot is forgotten");
+}
+
+#[test]
+fn a_cache_with_a_free_slot_is_not_dry() {
+    holds("a search against give-back", 4, || {
+        dry_against_free(|full, dry| {
+            if words::note_free(full, 0) {
+                dry.note_reopened();
+            }
+        })
+    });
+}
+
+#[test]
+fn catches_dryness_noted_before_the_slab_is_open() {
+    catches(None, "a free slot is forgotten", 4, || {
+        dry_against_free(|full, dry| {
+            dry.note_reopened();
+            words::note_free(full, 0);
+        })
+    });
+}
+
+#[test]
+fn catches_dryness_that_nothing_ends() {
+    catches(None, "a free slot is forgotten", 4, || {
+        dry_against_free(|full, _| {
+            words::note_free(full, 0);
         })
     });
 }
