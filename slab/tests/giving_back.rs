@@ -6,7 +6,15 @@
 //!
 //! | broken | noticed by |
 //! | --- | --- |
-//! | see below | |
+//! | the worker looks into no inherited slab (look.rs) | `what_was_left_empty...`, `looking_over_is_bounded`, 2 more |
+//! | it looks into all of them at once | `looking_over_is_bounded` |
+//! | opening an inherited cache wakes nobody (raw.rs) | `what_was_left_empty...` |
+//! | `finish()` wakes nobody when it frees nothing (claim.rs) | `finishing_nothing...` |
+//! | a sheaf stays open when it is drained (free.rs) | `a_few_that_are_freed_late...` |
+//! | one that is opened by a free does not say so (free.rs) | `a_few_that_are_freed_late...` |
+//! | many at once do not say so (bulk.rs) | `a_few_that_are_freed_late...` |
+//! | nobody notes that slots came back (free.rs) | `an_emptied_cache...` and others |
+//! | all empty runs go (excess.rs) | `what_goes_back_and_forth...` |
 
 mod world;
 
