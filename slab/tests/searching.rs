@@ -10,7 +10,7 @@
 //! | a search that was cut is not gone on with (alloc.rs) | `who_cannot_sleep...` |
 //! | a cache is never dry (dry.rs) | `growing_costs_the_same...` |
 //! | it stays dry when slots come back (dry.rs) | `what_comes_back...` |
-//! | the cursor is not moved to the run that is added (dry.rs) | see the mutation list |
+//! | the cursor is not moved to the run that is added (dry.rs) | all of giving_back.rs |
 
 mod world;
 
