@@ -13,6 +13,7 @@
 //! | `owner` | [`Owner`]: what LUO holds of a state, while the file is preserved |
 //! | `flb` | [`FlbHandler`], [`Flb`]: state that files share |
 //! | `anon` | [`AnonFile`]: files that have nothing but a Rust object behind them |
+//! | `given_up` | files that nobody has retrieved, counted for the log |
 //! | `callbacks` | from LUO's callbacks to the trait |
 //! | `raw` | what of LUO is called |
 //! | `bindings` | LUO's structs, as layout.c checks them |
@@ -25,6 +26,7 @@ mod bindings;
 mod callbacks;
 mod file;
 mod flb;
+mod given_up;
 mod owner;
 mod raw;
 mod registration;
@@ -45,4 +47,5 @@ pub use flb::{
     FlbHandler, //
 };
 pub use owner::Owner;
+pub use raw::may_log;
 pub use registration::Registration;

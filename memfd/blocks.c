@@ -11,12 +11,19 @@
 #include <linux/log2.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/pagemap.h>
+#include <linux/quotaops.h>
+#include <linux/sched/mm.h>
+#include <linux/shmem_fs.h>
 #include <linux/swap.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
 
-/* shmem_add_to_page_cache(), as mm/memfd_luo.c has it. */
+/*
+ * shmem_add_to_page_cache(), shmem_inode_acct_blocks() and shmem_recalc_inode(),
+ * as mm/memfd_luo.c has them.
+ */
 #include <../mm/internal.h>
 
 #include "shmem.h"
@@ -71,18 +78,111 @@ void kpreserve_memfd_unpreserve(u64 pfn, u32 nr_pages, u32 order, u32 end)
 	}
 }
 
+/* Pages that are accounted at once. */
+#define KPRESERVE_MEMFD_ACCOUNT_BATCH	1024
+
+/* Pages that a group that is full is not asked about before it is asked again. */
+#define KPRESERVE_MEMFD_UNASKED		1024
+
+/*
+ * Accounts for pages that are in the file: no earlier, since neither
+ * totalram_pages() nor the commit limit counts what is still preserved.
+ *
+ * Who refuses them has nothing of it, they are there. And LUO would not ask for
+ * the file again: so they are accounted beyond the limit, and the log says that.
+ */
+void kpreserve_memfd_account(struct file *file,
+			     struct kpreserve_memfd_filling *filling)
+{
+	struct inode *inode = file_inode(file);
+	long nr_pages = filling->unaccounted;
+
+	if (!nr_pages)
+		return;
+	if (filling->beyond_commit || shmem_inode_acct_blocks(inode, nr_pages)) {
+		vm_acct_memory(nr_pages);
+		dquot_alloc_block_nofail(inode, nr_pages);
+		filling->beyond_commit += nr_pages;
+	}
+	shmem_recalc_inode(inode, nr_pages, 0);
+	filling->unaccounted = 0;
+}
+
+/*
+ * Charges a folio to who retrieves it. What can be swapped out is; a group that
+ * is full nevertheless goes beyond its limit, as mem_cgroup_replace_folio() has
+ * it do for memory that is there. Its OOM killer is not called from here.
+ */
+static void kpreserve_memfd_charge(struct folio *folio, gfp_t gfp,
+				   struct kpreserve_memfd_filling *filling)
+{
+	u32 nr_pages = folio_nr_pages(folio);
+
+	gfp |= __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	if (!filling->unasked) {
+		if (likely(!mem_cgroup_charge(folio, NULL, gfp)))
+			return;
+		filling->unasked = KPRESERVE_MEMFD_UNASKED;
+	}
+	/* Neither waits nor fails. */
+	mem_cgroup_charge(folio, NULL, GFP_NOWAIT | __GFP_NOFAIL);
+	filling->unasked -= min(filling->unasked, nr_pages);
+	filling->beyond_group += nr_pages;
+}
+
+/*
+ * xas_nomem() that does not fail: a node of the page cache that there is no room
+ * for in the group is the root's. Calls no OOM killer of the group either.
+ */
+static bool kpreserve_memfd_nomem(struct xa_state *xas, gfp_t gfp,
+				  struct kpreserve_memfd_filling *filling)
+{
+	struct mem_cgroup *group;
+	bool again;
+
+	if (!filling->unasked &&
+	    xas_nomem(xas, gfp | __GFP_RETRY_MAYFAIL | __GFP_NOWARN))
+		return true;
+	group = set_active_memcg(root_mem_cgroup);
+	again = xas_nomem(xas, gfp | __GFP_NOFAIL);
+	set_active_memcg(group);
+	return again;
+}
+
+/* The same for a folio. */
+static int kpreserve_memfd_add_folio(struct address_space *mapping,
+				     struct folio *folio, u32 index, gfp_t gfp,
+				     struct kpreserve_memfd_filling *filling)
+{
+	struct mem_cgroup *group;
+	int err = -ENOMEM;
+
+	if (!filling->unasked)
+		err = shmem_add_to_page_cache(folio, mapping, index, NULL,
+					      gfp | __GFP_RETRY_MAYFAIL |
+					      __GFP_NOWARN);
+	if (err != -ENOMEM)
+		return err;
+	group = set_active_memcg(root_mem_cgroup);
+	err = shmem_add_to_page_cache(folio, mapping, index, NULL,
+				      gfp | __GFP_NOFAIL);
+	set_active_memcg(group);
+	return err;
+}
+
 static int kpreserve_memfd_insert_folio(struct address_space *mapping,
-					struct folio *folio, u32 index)
+					struct folio *folio, u32 index,
+					struct kpreserve_memfd_filling *filling)
 {
 	gfp_t gfp = mapping_gfp_mask(mapping);
 	int err;
 
 	__folio_set_locked(folio);
 	__folio_set_swapbacked(folio);
-	err = mem_cgroup_charge(folio, NULL, gfp);
-	if (!err)
-		err = shmem_add_to_page_cache(folio, mapping, index, NULL, gfp);
+	kpreserve_memfd_charge(folio, gfp, filling);
+	err = kpreserve_memfd_add_folio(mapping, folio, index, gfp, filling);
 	if (!err) {
+		filling->unaccounted += folio_nr_pages(folio);
 		folio_mark_uptodate(folio);
 		folio_mark_dirty(folio);
 		folio_add_lru(folio);
@@ -116,34 +216,32 @@ static void kpreserve_memfd_count_pages(struct page *first, u32 nr_pages)
 /*
  * Puts pages side by side into the page cache, which takes over the reference
  * of each. Nobody knows the file yet, nor the pages, so they need no lock.
- * Returns how many it took; the rest stays with the caller.
+ * Returns how many it took: all, unless the place is taken.
  */
 static u32 kpreserve_memfd_insert_pages(struct address_space *mapping,
 					struct page *page, u32 index,
-					u32 nr_pages, int *err)
+					u32 nr_pages,
+					struct kpreserve_memfd_filling *filling)
 {
 	XA_STATE(xas, &mapping->i_pages, index);
 	gfp_t gfp = mapping_gfp_mask(mapping);
-	u32 charged, done = 0, i;
+	u32 done = 0, i;
 
-	*err = 0;
-	for (charged = 0; charged < nr_pages; charged++) {
-		struct folio *folio = page_folio(page + charged);
+	for (i = 0; i < nr_pages; i++) {
+		struct folio *folio = page_folio(page + i);
 
-		*err = mem_cgroup_charge(folio, NULL, gfp);
-		if (*err)
-			break;
+		kpreserve_memfd_charge(folio, gfp, filling);
 		__folio_set_swapbacked(folio);
 		__folio_mark_uptodate(folio);
 		folio_set_dirty(folio);
 		folio->mapping = mapping;
-		folio->index = index + charged;
+		folio->index = index + i;
 	}
 	do {
 		u32 counted = done;
 
 		xas_lock_irq(&xas);
-		while (done < charged) {
+		while (done < nr_pages) {
 			struct folio *folio = page_folio(page + done);
 
 			xas_store(&xas, folio);
@@ -161,12 +259,11 @@ static u32 kpreserve_memfd_insert_pages(struct address_space *mapping,
 		}
 		kpreserve_memfd_count_pages(page + counted, done - counted);
 		xas_unlock_irq(&xas);
-	} while (xas_nomem(&xas, gfp & GFP_RECLAIM_MASK));
-	if (xas_error(&xas))
-		*err = xas_error(&xas);
+	} while (kpreserve_memfd_nomem(&xas, gfp & GFP_RECLAIM_MASK, filling));
+	filling->unaccounted += done;
 	for (i = 0; i < done; i++)
 		folio_add_lru(page_folio(page + i));
-	for (i = done; i < charged; i++)
+	for (i = done; i < nr_pages; i++)
 		page_folio(page + i)->mapping = NULL;
 	return done;
 }
@@ -178,30 +275,47 @@ static u32 kpreserve_memfd_insert_pages(struct address_space *mapping,
  */
 static u32 kpreserve_memfd_insert_block(struct address_space *mapping,
 					struct page *page, u32 index,
-					u32 nr_pages, int *err)
+					u32 nr_pages,
+					struct kpreserve_memfd_filling *filling)
 {
 	u32 done = 0, nr, taken;
 
-	*err = 0;
-	while (!*err && done < nr_pages) {
+	while (done < nr_pages) {
 		nr = XA_CHUNK_SIZE - (index + done) % XA_CHUNK_SIZE;
 		nr = min(nr, nr_pages - done);
 		taken = kpreserve_memfd_insert_pages(mapping, page + done,
-						     index + done, nr, err);
+						     index + done, nr, filling);
 		done += taken;
-		/* With an error, says the callee. */
 		if (taken < nr)
 			break;
 	}
 	return done;
 }
 
+/* Whether each block of a run is there; *bad is the first page that is not. */
+bool kpreserve_memfd_is_there(u64 pfn, u32 nr_pages, u32 order, u64 *bad)
+{
+	u32 done = 0;
+
+	while (done < nr_pages) {
+		u32 block = kpreserve_memfd_block_order(pfn + done,
+							nr_pages - done, order);
+
+		if (kpreserve_probe(PFN_PHYS(pfn + done)) != block) {
+			*bad = pfn + done;
+			return false;
+		}
+		done += 1U << block;
+	}
+	return true;
+}
+
 /*
- * Restores a run and puts it into the file. *nr_taken is how many pages are no
- * longer KHO's, whatever became of them.
+ * Restores a run and puts it into the file. Fails only if a block is named
+ * twice, or cannot be restored: for no limit, nor for want of memory.
  */
 int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
-			   u32 order, u32 *nr_taken)
+			   u32 order, struct kpreserve_memfd_filling *filling)
 {
 	struct address_space *mapping = file->f_mapping;
 	bool as_folios = order && order <= mapping_max_folio_order(mapping);
@@ -213,7 +327,6 @@ int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
 							nr_pages - done, order);
 		phys_addr_t phys = PFN_PHYS(pfn + done);
 
-		*nr_taken = done;
 		if (kpreserve_probe(phys) != block)
 			return -EINVAL;
 		if (as_folios) {
@@ -222,7 +335,7 @@ int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
 			if (!folio)
 				return -EIO;
 			err = kpreserve_memfd_insert_folio(mapping, folio,
-							   index + done);
+							   index + done, filling);
 		} else {
 			struct page *page = kho_restore_pages(phys, 1UL << block);
 			u32 i, nr = 1U << block;
@@ -230,17 +343,20 @@ int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
 			if (!page)
 				return -EIO;
 			i = kpreserve_memfd_insert_block(mapping, page,
-							 index + done, nr, &err);
+							 index + done, nr, filling);
+			if (i < nr)
+				err = -EIO;
 			for (; i < nr; i++)
 				put_page(page + i);
 		}
+		if (filling->unaccounted >= KPRESERVE_MEMFD_ACCOUNT_BATCH)
+			kpreserve_memfd_account(file, filling);
 		done += 1U << block;
 	}
-	*nr_taken = done;
 	return err;
 }
 
-/* Frees what was never retrieved, or the rest of what could not be. */
+/* Frees what was never retrieved; what is not there is left alone. */
 void kpreserve_memfd_discard(u64 pfn, u32 nr_pages, u32 order)
 {
 	u32 done = 0;

@@ -8,14 +8,13 @@
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/memcontrol.h>
 #include <linux/memfd.h>
 #include <linux/moduleparam.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
 #include <uapi/linux/memfd.h>
-
-/* shmem_inode_acct_blocks() and shmem_recalc_inode(), as mm/memfd_luo.c has them. */
-#include <../mm/internal.h>
 
 #include "shmem.h"
 
@@ -101,22 +100,16 @@ bool kpreserve_memfd_can_keep_holes(void)
 	return !IS_ENABLED(CONFIG_IOMMUFD);
 }
 
-int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
-			   struct file **filep)
+static int kpreserve_memfd_try_create(const struct kpreserve_memfd_attributes *attributes,
+				      kuid_t uid, kgid_t gid, struct file **filep)
 {
-	struct file *file;
+	u32 access = attributes->flags & O_ACCMODE;
+	struct file *file, *again;
 	struct inode *inode;
-	kuid_t uid;
-	kgid_t gid;
 	int err;
 
-	if (attributes->seals & ~KPRESERVE_MEMFD_SEALS)
-		return -EOPNOTSUPP;
-	uid = make_kuid(&init_user_ns, attributes->uid);
-	gid = make_kgid(&init_user_ns, attributes->gid);
-	if (!uid_valid(uid) || !gid_valid(gid))
-		return -EINVAL;
-	file = memfd_alloc_file("", MFD_ALLOW_SEALING);
+	/* What memfd_create(2) puts before each name. */
+	file = memfd_alloc_file("memfd:", MFD_ALLOW_SEALING);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	inode = file_inode(file);
@@ -131,48 +124,58 @@ int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
 		return err;
 	}
 	i_size_write(inode, attributes->size_bytes);
+	/* Only a file that was opened can do O_DIRECT. */
+	if (access != O_RDWR || attributes->flags & O_DIRECT) {
+		again = dentry_open(&file->f_path, access | O_LARGEFILE,
+				    current_cred());
+		fput(file);
+		if (IS_ERR(again))
+			return PTR_ERR(again);
+		file = again;
+	}
 	*filep = file;
 	return 0;
 }
 
-/* Accounts for pages that are to come. */
-int kpreserve_memfd_reserve(struct file *file, u64 nr_pages)
+/*
+ * All that making a file can fail of, while its contents are untouched. If
+ * there is no room for it in the control group, the file (not what it holds) is
+ * the root's: LUO does not ask twice.
+ */
+int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
+			   struct file **filep)
 {
-	return shmem_inode_acct_blocks(file_inode(file), nr_pages);
-}
+	struct mem_cgroup *group;
+	kuid_t uid;
+	kgid_t gid;
+	int err;
 
-/* Ends that: for pages that have not come nothing stays accounted. */
-void kpreserve_memfd_settle(struct file *file, u64 nr_pages)
-{
-	shmem_recalc_inode(file_inode(file), nr_pages, 0);
+	if (attributes->seals & ~KPRESERVE_MEMFD_SEALS)
+		return -EOPNOTSUPP;
+	uid = make_kuid(&init_user_ns, attributes->uid);
+	gid = make_kgid(&init_user_ns, attributes->gid);
+	if (!uid_valid(uid) || !gid_valid(gid))
+		return -EINVAL;
+	err = kpreserve_memfd_try_create(attributes, uid, gid, filep);
+	/* ENOSPC is what shmem says if there is no memory for an inode. */
+	if (err != -ENOMEM && err != -ENOSPC)
+		return err;
+	group = set_active_memcg(root_mem_cgroup);
+	err = kpreserve_memfd_try_create(attributes, uid, gid, filep);
+	set_active_memcg(group);
+	return err;
 }
 
 /* The last touch: what writing the contents would have changed, and how it was opened. */
-int kpreserve_memfd_finish_open(struct file **filep,
-				const struct kpreserve_memfd_attributes *attributes)
+void kpreserve_memfd_finish_open(struct file *file,
+				 const struct kpreserve_memfd_attributes *attributes)
 {
-	u32 access = attributes->flags & O_ACCMODE;
-	struct file *file = *filep;
-
 	inode_set_mtime_to_ts(file_inode(file),
 			      ns_to_timespec64(attributes->mtime_ns));
-	/* Only a file that was opened can do O_DIRECT. */
-	if (access != O_RDWR || attributes->flags & O_DIRECT) {
-		struct file *again;
-
-		again = dentry_open(&file->f_path, access | O_LARGEFILE,
-				    current_cred());
-		if (IS_ERR(again))
-			return PTR_ERR(again);
-		fput(file);
-		file = again;
-		*filep = file;
-	}
 	spin_lock(&file->f_lock);
 	file->f_flags |= attributes->flags & KPRESERVE_MEMFD_FLAGS;
 	/* What reading and writing look at. */
 	file->f_iocb_flags = iocb_flags(file);
 	spin_unlock(&file->f_lock);
 	vfs_setpos(file, attributes->pos, MAX_LFS_FILESIZE);
-	return 0;
 }

@@ -76,6 +76,10 @@ impl FileHandler for Memfd {
         retrieving::forget(state);
     }
 
+    fn size_bytes(state: &MemfdSer) -> u64 {
+        state.size_bytes
+    }
+
     fn id(file: &LocalFile) -> usize {
         shmem::id(file)
     }

@@ -6,9 +6,14 @@
 
 #include <linux/bitops.h>
 #include <linux/fs.h>
+#include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/shmem_fs.h>
+#include <linux/swap.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
 
@@ -174,7 +179,8 @@ static __always_inline int kpreserve_memfd_look_at_flags(struct folio *folio)
  *
  * Returns SLOW with *index at the first page that is not there, swapped out,
  * locked, without contents yet, or in memory where it cannot stay; -EOPNOTSUPP
- * with *index at the first page in memory that the next kernel does not have.
+ * with *index at the first page in memory that the next kernel does not have;
+ * -EINTR if the task is being killed.
  */
 int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 			bool skip_holes, struct kpreserve_memfd_run *runs,
@@ -187,6 +193,9 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 	u32 next = *index;
 	struct folio *folio;
 
+	*nr_runs = 0;
+	if (fatal_signal_pending(current))
+		return -EINTR;
 	kpreserve_memfd_list_init(&list, runs, max_runs);
 	xas_lock_irq(&xas);
 	xas_for_each(&xas, folio, end - 1) {
@@ -246,9 +255,87 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 	return ret;
 }
 
+/* What the machine has room for, but in CMA, which is for what can be moved. */
+static u64 kpreserve_memfd_room(void)
+{
+	u64 cma = global_zone_page_state(NR_FREE_CMA_PAGES);
+	u64 anon = global_node_page_state(NR_INACTIVE_ANON) +
+		   global_node_page_state(NR_ACTIVE_ANON);
+	u64 available = si_mem_available();
+
+	return available - min(available, cma) +
+		min_t(u64, anon, max(get_nr_swap_pages(), 0L));
+}
+
+/* And what the control groups of this task have, if that is less. */
+static u64 kpreserve_memfd_room_in_groups(u64 room)
+{
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *group = get_mem_cgroup_from_mm(current->mm);
+	struct mem_cgroup *iter;
+
+	for (iter = group; iter && !mem_cgroup_is_root(iter);
+	     iter = parent_mem_cgroup(iter)) {
+		u64 used = page_counter_read(&iter->memory);
+		u64 max = READ_ONCE(iter->memory.max);
+		u64 file = memcg_page_state(iter, NR_INACTIVE_FILE) +
+			   memcg_page_state(iter, NR_ACTIVE_FILE);
+		u64 anon = memcg_page_state(iter, NR_INACTIVE_ANON) +
+			   memcg_page_state(iter, NR_ACTIVE_ANON);
+
+		room = min(room, max - min(max, used) + file +
+			   min_t(u64, anon,
+				 max(mem_cgroup_get_nr_swap_pages(iter), 0L)));
+	}
+	mem_cgroup_put(group);
+#endif
+	return room;
+}
+
 /*
- * The same for some folios from *index on, as mainline does it: what is not
- * there is allocated or read in, what cannot stay is moved.
+ * How many pages of a file have to be brought into memory to be pinned: what is
+ * swapped out, and holes unless they stay. *room is how many there is room for.
+ */
+u64 kpreserve_memfd_absent(struct file *file, u64 nr_pages, bool skip_holes,
+			   u64 *room)
+{
+	struct address_space *mapping = file->f_mapping;
+
+	*room = kpreserve_memfd_room_in_groups(kpreserve_memfd_room());
+	if (skip_holes)
+		return READ_ONCE(SHMEM_I(mapping->host)->swapped);
+	return nr_pages - min_t(u64, nr_pages, READ_ONCE(mapping->nrpages));
+}
+
+/*
+ * Brings pages into memory, and calls no OOM killer, neither the machine's nor
+ * the control group's: it would kill who preserves, and with it the session.
+ */
+static int kpreserve_memfd_fill(struct address_space *mapping, u32 index, u32 end)
+{
+	gfp_t gfp = mapping_gfp_mask(mapping) | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	unsigned int flags = memalloc_pin_save();
+	int err = 0;
+
+	for (; !err && index < end; index++) {
+		void *entry = xa_load(&mapping->i_pages, index);
+		struct folio *folio;
+
+		if (entry && !xa_is_value(entry))
+			continue;
+		folio = shmem_read_folio_gfp(mapping, index, gfp);
+		if (IS_ERR(folio))
+			err = PTR_ERR(folio);
+		else
+			folio_put(folio);
+	}
+	memalloc_pin_restore(flags);
+	return err;
+}
+
+/*
+ * The same for some folios from *index on: what is not there is allocated or
+ * read in; then as mainline does it: what cannot stay is moved.
  */
 int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 			     struct kpreserve_memfd_run *runs, u32 max_runs,
@@ -260,11 +347,17 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 	long i, nr_pinned;
 	pgoff_t offset;
 	loff_t last;
-	int err = 0;
+	int err;
 
+	*nr_runs = 0;
+	if (fatal_signal_pending(current))
+		return -EINTR;
 	kpreserve_memfd_list_init(&list, runs, max_runs);
 	end = min_t(u64, end, (u64)*index + KPRESERVE_MEMFD_SLOW_BATCH);
 	last = min((loff_t)end << PAGE_SHIFT, i_size_read(file_inode(file))) - 1;
+	err = kpreserve_memfd_fill(file->f_mapping, *index, end);
+	if (err)
+		return err;
 	nr_pinned = memfd_pin_folios(file, start, last, folios,
 				     ARRAY_SIZE(folios), &offset);
 	if (nr_pinned < 0)

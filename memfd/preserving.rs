@@ -4,6 +4,8 @@
 
 use kernel::fs::LocalFile;
 use kernel::prelude::*;
+use kpreserve::kho::phys::PAGE_SIZE_BYTES;
+use kpreserve::luo::may_log;
 use kpreserve::prelude::*;
 
 use crate::abi::{
@@ -31,6 +33,9 @@ const NR_AT_ONCE: usize = 16;
 /// Pages of a file: the end of a folio that goes beyond them must be a number, too.
 const NR_PAGES_MAX: u32 = u32::MAX - 1023;
 
+/// Pages after which it is looked again whether there is room for the rest.
+const NR_PAGES_A_LOOK: u32 = 1024;
+
 /// How often one page may be busy before the caller is told.
 const NR_TRIES: u32 = 100;
 
@@ -39,8 +44,9 @@ const NR_TRIES: u32 = 100;
 /// # Errors
 ///
 /// EOPNOTSUPP for unknown seals, and for a page in memory that was added after boot and is not movable;
-/// EFBIG for more than 2^32 - 1024 pages; ENOMEM; EAGAIN if a page stays busy; EHWPOISON. The file is as
-/// it was.
+/// EFBIG for more than 2^32 - 1024 pages; ENOMEM; ENOSPC if holes may not be filled
+/// (vm.overcommit_memory); EAGAIN if a page stays busy; EIO if one cannot be read in; EHWPOISON; EINTR if
+/// the task is being killed. The file is as it was, except for holes that have been filled.
 pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let locked = Locked::new(file);
     locked.freeze(true);
@@ -49,9 +55,7 @@ pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<Pres
 
 fn preserve_locked(locked: &Locked<'_>, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let found = locked.look()?;
-    let nr_pages = found
-        .size_bytes
-        .div_ceil(kpreserve::kho::phys::PAGE_SIZE_BYTES as u64);
+    let nr_pages = found.size_bytes.div_ceil(PAGE_SIZE_BYTES as u64);
     let nr_pages = match u32::try_from(nr_pages) {
         Ok(nr_pages) if nr_pages <= NR_PAGES_MAX => nr_pages,
         _ => return Err(EFBIG),
@@ -92,6 +96,30 @@ fn keep_holes(locked: &Locked<'_>, object: &mut MemfdSer) -> bool {
     }
     object.here |= WRITABLE_DENIED;
     true
+}
+
+/// Checks that what is not in memory fits into it: before it is filled, and while that goes on, since others need
+/// memory, too.
+///
+/// # Errors
+///
+/// ENOMEM.
+fn expect_room(locked: &Locked<'_>, nr_pages: u32, skip_holes: bool) -> Result {
+    let (nr_absent, room) = locked.absent(nr_pages, skip_holes);
+    if nr_absent <= room {
+        return Ok(());
+    }
+    if may_log() {
+        let kib = |nr_pages: u64| nr_pages.saturating_mul(PAGE_SIZE_BYTES as u64 / 1024);
+        pr_warn!(
+            "memfd: to preserve a file of {} KiB, {} KiB of holes and swapped pages have to come into memory, \
+             which (or the control group) has room for {}; holes stay if the file is sealed against writing (F_SEAL_WRITE)\n",
+            kib(nr_pages.into()),
+            kib(nr_absent),
+            kib(room)
+        );
+    }
+    Err(ENOMEM)
 }
 
 fn allow_writable(locked: &Locked<'_>, object: &MemfdSer) {
@@ -152,6 +180,7 @@ impl Preserving {
     fn everything(&mut self, locked: &Locked<'_>, nr_pages: u32, skip_holes: bool) -> Result {
         let mut index = 0;
         let mut nr_tries = 0;
+        let mut look_at = 0;
         while index < nr_pages {
             let mut runs = [PinnedRun::default(); NR_AT_ONCE];
             let (pinned, nr_runs) = locked.pin(&mut index, nr_pages, skip_holes, &mut runs)?;
@@ -161,6 +190,10 @@ impl Preserving {
                 Pinned::ThereIsMore => continue,
                 Pinned::Failed(error) => return Err(explain(error, index)),
                 Pinned::UpToSomething => {}
+            }
+            if index >= look_at {
+                expect_room(locked, nr_pages, skip_holes)?;
+                look_at = index.saturating_add(NR_PAGES_A_LOOK);
             }
             // What is behind the page may be a hole, and that way fills it.
             let end = if skip_holes { index + 1 } else { nr_pages };

@@ -5,42 +5,44 @@
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
+use kpreserve::kho::phys::PAGE_SIZE_BYTES;
 use kpreserve::kho::Refusal;
-use kpreserve::luo::NotRetrieved;
+use kpreserve::luo::{
+    may_log,
+    NotRetrieved, //
+};
 use kpreserve::prelude::*;
 
-use crate::abi::{
-    FolioRunSer,
-    MemfdSer, //
-};
+use crate::abi::MemfdSer;
 use crate::list::RunList;
 use crate::shmem::{
     self,
+    Beyond,
     NewFile, //
 };
 
-/// Makes the file. Whatever comes of it, object and pages are nobody's incoming state any more;
-/// but of a list that is refused no page is touched: they stay locked away until the next boot.
+/// Makes the file. If that fails nothing has been touched, and the object is given back with all that it names: LUO does not ask
+/// for the file again, but frees nothing either until the session is finished.
+///
+/// What can fail comes first: the list, a look at each block, the file. Limits cannot stop what comes then, since
+/// the pages are there whatever they say; the log tells of those that have been passed.
 ///
 /// # Errors
 ///
-/// EINVAL if the object or its list is refused, EOPNOTSUPP for unknown seals; ENOMEM, ENOSPC, ENFILE. If there was no memory
-/// to look at the list, the object is given back: it is looked at again when the session is finished.
+/// EINVAL if the object, its list or a block is refused, EOPNOTSUPP for unknown seals; ENOMEM, ENOSPC, ENFILE.
 pub(crate) fn retrieve(object: Preserved<MemfdSer>) -> Result<ARef<File>, NotRetrieved<MemfdSer>> {
-    let (list, nr_pages) = match open(&object) {
-        Ok(opened) => opened,
-        Err(error) if error == ENOMEM => return Err(NotRetrieved::later(error, object)),
-        Err(error) => return Err(error.into()),
-    };
-    let file = fill(&object, &list, nr_pages);
-    give_back(list);
-    Ok(file?)
+    let made = open(&object).and_then(|list| {
+        let file = make(&object, &list)?;
+        give_back(list);
+        Ok(file)
+    });
+    made.map_err(|error| NotRetrieved::later(error, object))
 }
 
-/// Frees a memfd that was never retrieved.
+/// Frees a memfd that was not retrieved.
 pub(crate) fn discard(object: Preserved<MemfdSer>) {
     match open(&object) {
-        Ok((list, _)) => {
+        Ok(list) => {
             list.iter().for_each(shmem::discard);
             give_back(list);
         }
@@ -49,8 +51,8 @@ pub(crate) fn discard(object: Preserved<MemfdSer>) {
             // Given back when this kernel goes, with its area.
             object.unclaim();
         }
-        // A refusal has been logged.
-        Err(_) => {}
+        // A refusal has been logged. No page that it names is touched.
+        Err(_) => forget(object),
     }
 }
 
@@ -65,16 +67,12 @@ pub(crate) fn forget(object: Preserved<MemfdSer>) {
     }
 }
 
-fn open(object: &MemfdSer) -> Result<(RunList, u64)> {
+/// Opens the list of an object, and checks both. Dropping it changes nothing.
+fn open(object: &MemfdSer) -> Result<RunList> {
     let nr_pages = object.nr_pages().map_err(Refusal::report)?;
     let list = RunList::open(object)?;
-    match list.validate(nr_pages) {
-        Ok(nr_pages) => Ok((list, nr_pages)),
-        Err(refusal) => {
-            give_back(list);
-            Err(refusal.report())
-        }
-    }
+    list.validate(nr_pages).map_err(Refusal::report)?;
+    Ok(list)
 }
 
 fn give_back(list: RunList) {
@@ -83,34 +81,53 @@ fn give_back(list: RunList) {
     }
 }
 
-fn fill(object: &MemfdSer, list: &RunList, nr_pages: u64) -> Result<ARef<File>> {
-    let mut runs = list.iter();
-    let made = NewFile::new(object).and_then(|mut file| {
-        file.reserve(nr_pages)?;
-        let inserted = runs.try_for_each(|run| insert(&mut file, run));
-        file.settle(nr_pages);
-        inserted?;
-        file.finish()
-    });
-    // Those that did not get their turn; none if all went well.
-    runs.for_each(shmem::discard);
-    made
+fn make(object: &MemfdSer, list: &RunList) -> Result<ARef<File>> {
+    if let Some((pfn, order)) = list
+        .iter()
+        .find_map(|run| Some((shmem::missing(run)?, run.order())))
+    {
+        return Err(not_there(pfn, order, EINVAL));
+    }
+    let mut file = NewFile::new(object)?;
+    for run in list.iter() {
+        // One that is named twice: what is freed with the file is all that was restored.
+        file.insert(run)
+            .map_err(|error| not_there(run.pfn(), run.order(), error))?;
+    }
+    let (file, beyond) = file.finish();
+    report(object, beyond);
+    Ok(file)
 }
 
-fn insert(file: &mut NewFile, run: &FolioRunSer) -> Result {
-    file.insert(run).map_err(|(error, nr_taken)| {
-        let left = run.nr_pages.saturating_sub(nr_taken);
-        let pfn = run.pfn() + u64::from(nr_taken);
-        let index = run.index.saturating_add(nr_taken);
-        shmem::discard(&FolioRunSer::new(pfn, run.order(), index, left));
-        if error == EINVAL {
-            pr_err!(
-                "memfd: what should be preserved memory at pfn {:#x} (order {}) is not; \
-                 the file is not restored\n",
-                pfn,
-                run.order()
-            );
-        }
-        error
-    })
+fn not_there(pfn: u64, order: u32, error: Error) -> Error {
+    pr_err!(
+        "memfd: what should be preserved memory at pfn {:#x} (order {}) is not; \
+         the file is not restored\n",
+        pfn,
+        order
+    );
+    error
+}
+
+/// Tells of limits that were passed.
+fn report(object: &MemfdSer, beyond: Beyond) {
+    let kib = |nr_pages: u64| nr_pages.saturating_mul(PAGE_SIZE_BYTES as u64 / 1024);
+    let size_kib = object.size_bytes / 1024;
+    if beyond.nr_commit > 0 && may_log() {
+        pr_warn!(
+            "memfd: {} of {} KiB were retrieved beyond the commit limit (vm.overcommit_memory, \
+             vm.overcommit_ratio): they were there already\n",
+            kib(beyond.nr_commit),
+            size_kib
+        );
+    }
+    if beyond.nr_group > 0 && may_log() {
+        pr_warn!(
+            "memfd: {} of {} KiB were retrieved beyond memory.max of the control group of pid {}: \
+             they were there already; retrieve where there is room\n",
+            kib(beyond.nr_group),
+            size_kib,
+            kernel::current!().pid()
+        );
+    }
 }

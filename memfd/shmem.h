@@ -28,6 +28,19 @@ struct kpreserve_memfd_attributes {
 	u32 reserved;
 };
 
+/* Of a file that is being filled. All numbers are pages. */
+struct kpreserve_memfd_filling {
+	/* In the file, and not accounted for yet. */
+	u64 unaccounted;
+	/* Accounted for beyond the commit limit. */
+	u64 beyond_commit;
+	/* Charged beyond the limit of the control group. */
+	u64 beyond_group;
+	/* The group is not asked about so many more. */
+	u32 unasked;
+	u32 reserved;
+};
+
 bool kpreserve_memfd_is_ours(struct file *file);
 unsigned long kpreserve_memfd_id(struct file *file);
 void kpreserve_memfd_lock(struct file *file);
@@ -40,6 +53,8 @@ void kpreserve_memfd_allow_writable(struct file *file);
 int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 			bool skip_holes, struct kpreserve_memfd_run *runs,
 			u32 max_runs, u32 *nr_runs);
+u64 kpreserve_memfd_absent(struct file *file, u64 nr_pages, bool skip_holes,
+			   u64 *room);
 int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 			     struct kpreserve_memfd_run *runs, u32 max_runs,
 			     u32 *nr_runs);
@@ -49,12 +64,13 @@ void kpreserve_memfd_unpreserve(u64 pfn, u32 nr_pages, u32 order, u32 end);
 bool kpreserve_memfd_can_keep_holes(void);
 int kpreserve_memfd_create(const struct kpreserve_memfd_attributes *attributes,
 			   struct file **file);
-int kpreserve_memfd_reserve(struct file *file, u64 nr_pages);
-void kpreserve_memfd_settle(struct file *file, u64 nr_pages);
+void kpreserve_memfd_account(struct file *file,
+			     struct kpreserve_memfd_filling *filling);
+bool kpreserve_memfd_is_there(u64 pfn, u32 nr_pages, u32 order, u64 *bad);
 int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
-			   u32 order, u32 *nr_taken);
+			   u32 order, struct kpreserve_memfd_filling *filling);
 void kpreserve_memfd_discard(u64 pfn, u32 nr_pages, u32 order);
-int kpreserve_memfd_finish_open(struct file **file,
-				const struct kpreserve_memfd_attributes *attributes);
+void kpreserve_memfd_finish_open(struct file *file,
+				 const struct kpreserve_memfd_attributes *attributes);
 
 #endif

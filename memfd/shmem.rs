@@ -39,6 +39,17 @@ mod bindings {
         pub(super) reserved: u32,
     }
 
+    /// As in shmem.h.
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    pub(super) struct Filling {
+        pub(super) unaccounted: u64,
+        pub(super) beyond_commit: u64,
+        pub(super) beyond_group: u64,
+        pub(super) unasked: u32,
+        pub(super) reserved: u32,
+    }
+
     // Without lockdep `struct file` has a part without fields.
     #[allow(improper_ctypes)]
     extern "C" {
@@ -59,6 +70,12 @@ mod bindings {
             max_runs: u32,
             nr_runs: *mut u32,
         ) -> c_int;
+        pub(super) fn kpreserve_memfd_absent(
+            file: *mut file,
+            nr_pages: u64,
+            skip_holes: bool,
+            room: *mut u64,
+        ) -> u64;
         pub(super) fn kpreserve_memfd_pin_slow(
             file: *mut file,
             index: *mut u32,
@@ -75,25 +92,30 @@ mod bindings {
             attributes: *const Attributes,
             file: *mut *mut file,
         ) -> c_int;
-        pub(super) fn kpreserve_memfd_reserve(file: *mut file, nr_pages: u64) -> c_int;
-        pub(super) fn kpreserve_memfd_settle(file: *mut file, nr_pages: u64);
+        pub(super) fn kpreserve_memfd_account(file: *mut file, filling: *mut Filling);
+        pub(super) fn kpreserve_memfd_is_there(
+            pfn: u64,
+            nr_pages: u32,
+            order: u32,
+            bad: *mut u64,
+        ) -> bool;
         pub(super) fn kpreserve_memfd_insert(
             file: *mut file,
             pfn: u64,
             index: u32,
             nr_pages: u32,
             order: u32,
-            nr_taken: *mut u32,
+            filling: *mut Filling,
         ) -> c_int;
         pub(super) fn kpreserve_memfd_discard(pfn: u64, nr_pages: u32, order: u32);
-        pub(super) fn kpreserve_memfd_finish_open(
-            file: *mut *mut file,
-            attributes: *const Attributes,
-        ) -> c_int;
+        pub(super) fn kpreserve_memfd_finish_open(file: *mut file, attributes: *const Attributes);
     }
 }
 
-use bindings::Attributes;
+use bindings::{
+    Attributes,
+    Filling, //
+};
 
 /// Returns whether a file is a memfd (or what cannot be told from one), and memfds are asked for.
 pub(crate) fn is_ours(file: &LocalFile) -> bool {
@@ -188,13 +210,28 @@ impl<'a> Locked<'a> {
         Ok((pinned, nr_runs as usize))
     }
 
+    /// Returns how many pages have to be brought into memory, of a file of `nr_pages`, and how many there is room for.
+    pub(crate) fn absent(&self, nr_pages: u32, skip_holes: bool) -> (u64, u64) {
+        let mut room = 0;
+        // SAFETY: a shmem file, by the type invariants; the last pointer is to a local.
+        let nr_absent = unsafe {
+            bindings::kpreserve_memfd_absent(
+                self.file.as_ptr(),
+                nr_pages.into(),
+                skip_holes,
+                &mut room,
+            )
+        };
+        (nr_absent, room)
+    }
+
     /// Pins some folios from `index` on: holes are filled, what is swapped out is read in, what
     /// cannot stay where it is is moved. Sleeps.
     ///
     /// # Errors
     ///
-    /// EAGAIN, ENOMEM, EIO, EHWPOISON, EOPNOTSUPP if it is in memory that the next kernel does not have;
-    /// nothing is pinned then.
+    /// EAGAIN, ENOMEM, ENOSPC, EIO, EHWPOISON; EOPNOTSUPP if it is in memory that the next kernel does not
+    /// have; EINTR if the task is being killed. Nothing is pinned then.
     pub(crate) fn pin_slow(
         &self,
         index: &mut u32,
@@ -310,22 +347,42 @@ pub(crate) fn discard(run: &FolioRunSer) {
     unsafe { bindings::kpreserve_memfd_discard(run.pfn(), run.nr_pages, run.order()) }
 }
 
+/// Returns the first page frame that no block of a run is found at; `None` if all are there.
+pub(crate) fn missing(run: &FolioRunSer) -> Option<u64> {
+    let mut bad = 0;
+    // SAFETY: the callee looks at no struct page of what is no memory; the pointer is to a local.
+    let is_there = unsafe {
+        bindings::kpreserve_memfd_is_there(run.pfn(), run.nr_pages, run.order(), &mut bad)
+    };
+    (!is_there).then_some(bad)
+}
+
+/// Pages of a file that limits had no room for, and that are there all the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Beyond {
+    /// Of the commit limit (vm.overcommit_memory).
+    pub(crate) nr_commit: u64,
+    /// Of the control group of who retrieves the file.
+    pub(crate) nr_group: u64,
+}
+
 /// A memfd that nobody has seen yet.
 ///
 /// # Invariants
 ///
 /// `file` is a memfd of ours, of which this owns the only reference.
 pub(crate) struct NewFile {
-    file: *mut kernel::bindings::file,
+    file: NonNull<kernel::bindings::file>,
     attributes: Attributes,
+    filling: Filling,
 }
 
 impl NewFile {
-    /// Makes an empty one.
+    /// Makes an empty one. Nothing after this fails for want of memory, or for a limit.
     ///
     /// # Errors
     ///
-    /// EOPNOTSUPP for unknown seals; ENOMEM, ENFILE.
+    /// EOPNOTSUPP for unknown seals; EINVAL for an owner that cannot be; ENOMEM, ENOSPC, ENFILE.
     pub(crate) fn new(from: &MemfdSer) -> Result<Self> {
         let attributes = Attributes {
             size_bytes: from.size_bytes,
@@ -342,69 +399,61 @@ impl NewFile {
         // SAFETY: both pointers are to locals; any values may be asked for.
         to_result(unsafe { bindings::kpreserve_memfd_create(&attributes, &mut file) })?;
         // INVARIANT: just made.
-        Ok(Self { file, attributes })
-    }
-
-    /// Accounts for pages that are to come, until [`settle`](Self::settle).
-    ///
-    /// # Errors
-    ///
-    /// ENOSPC, ENOMEM.
-    pub(crate) fn reserve(&mut self, nr_pages: u64) -> Result {
-        // SAFETY: a memfd, by the type invariants.
-        to_result(unsafe { bindings::kpreserve_memfd_reserve(self.file, nr_pages) })
-    }
-
-    /// Ends [`reserve`](Self::reserve): what has not come is not accounted for any more.
-    pub(crate) fn settle(&mut self, nr_pages: u64) {
-        // SAFETY: a memfd, by the type invariants.
-        unsafe { bindings::kpreserve_memfd_settle(self.file, nr_pages) }
+        Ok(Self {
+            file: NonNull::new(file).ok_or(EIO)?,
+            attributes,
+            filling: Filling::default(),
+        })
     }
 
     /// Restores a run and puts it into the file. Sleeps.
     ///
     /// # Errors
     ///
-    /// With how many pages are no longer incoming: EINVAL if a block is not preserved memory of its
-    /// order, ENOMEM.
-    pub(crate) fn insert(&mut self, run: &FolioRunSer) -> Result<(), (Error, u32)> {
-        let mut nr_taken = 0;
+    /// EINVAL if a block is not preserved memory of its order, EIO if it cannot be restored.
+    pub(crate) fn insert(&mut self, run: &FolioRunSer) -> Result {
         // SAFETY: a memfd, by the type invariants; the callee looks at each block before it takes
-        // it; the last pointer is to a local.
+        // it; the last pointer is to a field.
         to_result(unsafe {
             bindings::kpreserve_memfd_insert(
-                self.file,
+                self.file.as_ptr(),
                 run.pfn(),
                 run.index,
                 run.nr_pages,
                 run.order(),
-                &mut nr_taken,
+                &mut self.filling,
             )
         })
-        .map_err(|error| (error, nr_taken))
     }
 
     /// Ends the making.
-    ///
-    /// # Errors
-    ///
-    /// ENFILE, ENOMEM.
-    pub(crate) fn finish(mut self) -> Result<ARef<File>> {
+    pub(crate) fn finish(mut self) -> (ARef<File>, Beyond) {
+        self.account();
         // SAFETY: a memfd that nobody else knows, by the type invariants.
-        to_result(unsafe {
-            bindings::kpreserve_memfd_finish_open(&mut self.file, &self.attributes)
-        })?;
-        let file = NonNull::new(self.file).ok_or(EIO)?;
+        unsafe { bindings::kpreserve_memfd_finish_open(self.file.as_ptr(), &self.attributes) };
+        let beyond = Beyond {
+            nr_commit: self.filling.beyond_commit,
+            nr_group: self.filling.beyond_group,
+        };
+        let file = self.file;
         core::mem::forget(self);
         // SAFETY: the reference that this owned (type invariants); a `File` is a `struct file`, and
         // no task has an fdget_pos() of one that nobody has seen.
-        Ok(unsafe { ARef::from_raw(file.cast::<File>()) })
+        (unsafe { ARef::from_raw(file.cast::<File>()) }, beyond)
+    }
+
+    /// Accounts for what has come.
+    fn account(&mut self) {
+        // SAFETY: a memfd, by the type invariants; the last pointer is to a field.
+        unsafe { bindings::kpreserve_memfd_account(self.file.as_ptr(), &mut self.filling) };
     }
 }
 
 impl Drop for NewFile {
     fn drop(&mut self) {
+        // What is not accounted for must not be unaccounted with the inode.
+        self.account();
         // SAFETY: the reference that this owns, by the type invariants.
-        unsafe { kernel::bindings::fput(self.file) };
+        unsafe { kernel::bindings::fput(self.file.as_ptr()) };
     }
 }

@@ -105,6 +105,9 @@ extern "C" {
     ) -> *mut Flb;
     pub(super) fn kpreserve_luo_known_of_flb(flb: *mut Flb) -> *mut c_void;
     pub(super) fn kpreserve_luo_free_flb(flb: *mut Flb);
+    pub(super) fn kpreserve_luo_is_finished(flb: *mut Flb) -> bool;
+    pub(super) fn kpreserve_luo_set_finished(flb: *mut Flb);
+    pub(super) fn kpreserve_luo_may_log() -> bool;
     pub(super) fn kpreserve_luo_is_unused(owner: *mut c_void, nr_holds: c_uint) -> bool;
     pub(super) fn kpreserve_luo_is_coming(owner: *mut c_void) -> bool;
     pub(super) fn kpreserve_luo_set_gone(handler: *mut FileHandler);

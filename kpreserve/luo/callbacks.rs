@@ -32,6 +32,7 @@ use super::file::{
     Outcome, //
 };
 use super::owner::Owner;
+use super::raw::may_log;
 use super::registration::Known;
 
 /// Returns the callbacks of a handler. LUO does without those that it has none for.
@@ -158,7 +159,7 @@ unsafe extern "C" fn unfreeze<H: FileHandler>(args: *mut FileOpArgs) {
 fn claim<H: FileHandler>(known: &Known<H>, handle: u64) -> Result<Preserved<H::State>> {
     known.claim(handle).inspect_err(|error| {
         pr_err!(
-            "\"{}\": {:#x}, which LUO has carried, is no state of a file ({:?})\n",
+            "\"{}\": {:#x}, which LUO has carried, is no state of a file ({:?}); nothing that it may name is touched\n",
             H::State::COMPATIBLE,
             handle,
             error
@@ -176,7 +177,10 @@ unsafe extern "C" fn retrieve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
     let known = unsafe { Known::<H>::of(args.handler) };
     let made = claim(known, args.serialized_data)
         .map_err(NotRetrieved::from)
-        .and_then(|state| known.handler().retrieve(state));
+        .and_then(|state| {
+            let made = known.handler().retrieve(state);
+            made.inspect_err(report_failure::<H>)
+        });
     match made {
         Ok(file) => {
             args.file = ARef::<File>::into_raw(file).as_ptr().cast();
@@ -187,6 +191,27 @@ unsafe extern "C" fn retrieve<H: FileHandler>(args: *mut FileOpArgs) -> c_int {
             state.map(Preserved::unclaim);
             error.to_errno()
         }
+    }
+}
+
+/// Says why a file could not be retrieved, and what has become of its contents.
+fn report_failure<H: FileHandler>(failure: &NotRetrieved<H::State>) {
+    if !may_log() {
+        return;
+    }
+    match &failure.state {
+        Some(state) => pr_err!(
+            "\"{}\": a file ({} bytes) cannot be retrieved ({:?}), and LUO does not try twice; nothing of it is freed \
+             until its session is finished or closed\n",
+            H::State::COMPATIBLE,
+            H::size_bytes(state),
+            failure.error
+        ),
+        None => pr_err!(
+            "\"{}\": a file cannot be retrieved ({:?}), and LUO does not try twice; what it held is given up\n",
+            H::State::COMPATIBLE,
+            failure.error
+        ),
     }
 }
 
@@ -233,6 +258,9 @@ unsafe extern "C" fn finish<H: FileHandler>(args: *mut FileOpArgs) {
     };
     // What cannot be claimed is not ours to free.
     if let Some(state) = state {
+        known
+            .given_up()
+            .discarded(H::State::COMPATIBLE, H::size_bytes(&state));
         known.handler().discard(state);
     }
     // SAFETY: those of `finish`.
@@ -260,11 +288,17 @@ pub(super) unsafe extern "C" fn on_reboot<H: FileHandler>(
 ) -> c_int {
     // SAFETY: says the caller.
     let known = unsafe { Known::<H>::of_notifier(notifier) };
+    let (mut nr_files, mut nr_bytes) = (0u64, 0u64);
     if let Ok(cache) = known.cache() {
         for state in cache.unclaimed() {
+            nr_files += 1;
+            nr_bytes = nr_bytes.saturating_add(H::size_bytes(&state));
             known.handler().forget(state);
         }
     }
+    known
+        .given_up()
+        .report(H::State::COMPATIBLE, nr_files, nr_bytes);
     NOTIFY_DONE
 }
 

@@ -8,15 +8,34 @@
 #include <linux/container_of.h>
 #include <linux/errno.h>
 #include <linux/liveupdate.h>
+#include <linux/list.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/ratelimit.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
 #include "clients.h"
 
+/*
+ * A state that files shared, which an earlier kernel left, and which is finished.
+ * LUO knows that by its struct liveupdate_flb, which goes with the module. A
+ * second module that asks for the same would be told of files that are no more,
+ * and be held for them. There are as many as the earlier kernel left, for ever.
+ */
+struct kpreserve_luo_finished {
+	struct list_head list;
+	char compatible[LIVEUPDATE_FLB_COMPAT_LENGTH];
+};
+
+static LIST_HEAD(kpreserve_luo_finished_list);
+static DEFINE_MUTEX(kpreserve_luo_finished_lock);
+
 struct kpreserve_luo_flb {
 	struct liveupdate_flb flb;
 	void *known;
+	/* Made before it is needed: to finish cannot fail. NULL from then on. */
+	struct kpreserve_luo_finished *finished;
 };
 
 /* `compatible` has at most LIVEUPDATE_FLB_COMPAT_LENGTH bytes with the NUL. */
@@ -27,6 +46,11 @@ struct liveupdate_flb *kpreserve_luo_new_flb(const struct liveupdate_flb_ops *op
 
 	if (!new)
 		return NULL;
+	new->finished = kzalloc_obj(*new->finished);
+	if (!new->finished) {
+		kfree(new);
+		return NULL;
+	}
 	new->flb.ops = ops;
 	/* const in the struct: written before anybody reads it */
 	strscpy((char *)new->flb.compatible, compatible, sizeof(new->flb.compatible));
@@ -42,7 +66,46 @@ void *kpreserve_luo_known_of_flb(struct liveupdate_flb *flb)
 /* No handler depends on it any more. */
 void kpreserve_luo_free_flb(struct liveupdate_flb *flb)
 {
-	kfree(container_of(flb, struct kpreserve_luo_flb, flb));
+	struct kpreserve_luo_flb *ours = container_of(flb, struct kpreserve_luo_flb, flb);
+
+	kfree(ours->finished);
+	kfree(ours);
+}
+
+/* Whether the state that an earlier kernel left has been finished in this boot. */
+bool kpreserve_luo_is_finished(struct liveupdate_flb *flb)
+{
+	struct kpreserve_luo_finished *iter;
+
+	guard(mutex)(&kpreserve_luo_finished_lock);
+	list_for_each_entry(iter, &kpreserve_luo_finished_list, list) {
+		if (!strcmp(iter->compatible, flb->compatible))
+			return true;
+	}
+	return false;
+}
+
+/* LUO does that once for each: a second one is not retrieved, see above. */
+void kpreserve_luo_set_finished(struct liveupdate_flb *flb)
+{
+	struct kpreserve_luo_flb *ours = container_of(flb, struct kpreserve_luo_flb, flb);
+	struct kpreserve_luo_finished *new = ours->finished;
+
+	if (!new)
+		return;
+	ours->finished = NULL;
+	strscpy(new->compatible, flb->compatible);
+	guard(mutex)(&kpreserve_luo_finished_lock);
+	list_add(&new->list, &kpreserve_luo_finished_list);
+}
+
+/* Whether one more line about files may be logged: there may be many of them. */
+bool kpreserve_luo_may_log(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
 }
 
 /*

@@ -14,6 +14,9 @@ struct liveupdate_flb *kpreserve_luo_new_flb(const struct liveupdate_flb_ops *op
 					     const char *compatible, void *known);
 void *kpreserve_luo_known_of_flb(struct liveupdate_flb *flb);
 void kpreserve_luo_free_flb(struct liveupdate_flb *flb);
+bool kpreserve_luo_is_finished(struct liveupdate_flb *flb);
+void kpreserve_luo_set_finished(struct liveupdate_flb *flb);
+bool kpreserve_luo_may_log(void);
 bool kpreserve_luo_is_unused(struct module *owner, unsigned int nr_holds);
 bool kpreserve_luo_is_coming(struct module *owner);
 void kpreserve_luo_set_gone(struct liveupdate_file_handler *handler);

@@ -111,6 +111,11 @@ pub trait FileHandler: Send + Sync + 'static {
         drop(state);
     }
 
+    /// Returns how many bytes are lost with a state that nobody retrieves: for the log. The state may be damaged.
+    fn size_bytes(_state: &Self::State) -> u64 {
+        size_of::<Self::State>() as u64
+    }
+
     /// What is the same for two files that must not both be preserved, and for no others: LUO keeps files under it. For
     /// handlers that have none it is the address of the file.
     fn id(_file: &LocalFile) -> usize {

@@ -157,6 +157,35 @@ pub(super) unsafe fn known_of(raw: *mut bindings::Flb) -> *mut c_void {
     unsafe { bindings::kpreserve_luo_known_of_flb(raw) }
 }
 
+/// Returns whether the state that an earlier kernel left has been finished in this boot, by whatever module.
+///
+/// # Safety
+///
+/// `raw` is from [`new_flb`].
+#[inline(never)]
+pub(super) unsafe fn is_finished(raw: *mut bindings::Flb) -> bool {
+    // SAFETY: valid, as the caller ensures.
+    unsafe { bindings::kpreserve_luo_is_finished(raw) }
+}
+
+/// Notes that it is.
+///
+/// # Safety
+///
+/// `raw` is from [`new_flb`], and LUO's callbacks of it come one at a time.
+#[inline(never)]
+pub(super) unsafe fn set_finished(raw: *mut bindings::Flb) {
+    // SAFETY: valid, and nobody else changes it meanwhile, as the caller ensures.
+    unsafe { bindings::kpreserve_luo_set_finished(raw) }
+}
+
+/// Returns whether one more line about files may be logged: there may be many of them.
+#[inline(never)]
+pub fn may_log() -> bool {
+    // SAFETY: the callee looks at a state of its own.
+    unsafe { bindings::kpreserve_luo_may_log() }
+}
+
 /// # Safety
 ///
 /// It stays valid until [`free_flb`].

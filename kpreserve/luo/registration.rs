@@ -32,6 +32,7 @@ use super::bindings::{
 use super::callbacks;
 use super::file::FileHandler;
 use super::flb::Dependency;
+use super::given_up::GivenUp;
 use super::raw::{
     self,
     Unregistered, //
@@ -67,6 +68,7 @@ pub(super) struct Known<H: FileHandler> {
     ops: bindings::FileOps,
     handler: H,
     cache: Result<Cache<H::State>>,
+    given_up: GivenUp,
     /// Whether LUO knows all that the files depend on.
     ready: Atomic<bool>,
 }
@@ -131,6 +133,7 @@ impl<H: FileHandler> Registration<H> {
                 ops: callbacks::ops::<H>(owner.cast()),
                 handler,
                 cache: open_cache::<H::State>(H::COMPATIBLE),
+                given_up: GivenUp::new(),
                 ready: Atomic::new(false),
             },
             GFP_KERNEL,
@@ -219,6 +222,11 @@ impl<H: FileHandler> Known<H> {
     /// Returns the handler.
     pub(super) fn handler(&self) -> &H {
         &self.handler
+    }
+
+    /// Returns the count of its files that nobody has retrieved.
+    pub(super) fn given_up(&self) -> &GivenUp {
+        &self.given_up
     }
 
     /// Returns the cache of its states.

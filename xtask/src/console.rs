@@ -57,6 +57,8 @@ pub(crate) struct Console {
     trouble: BTreeMap<Kind, String>,
     allow: Vec<String>,
     skips: Vec<String>,
+    /// What no kernel has said yet.
+    unsaid: Vec<String>,
     suites: Vec<String>,
     generations: usize,
     ended: bool,
@@ -80,6 +82,7 @@ impl Console {
             trouble: BTreeMap::new(),
             allow: scenario.allow.clone(),
             skips: scenario.skips.clone(),
+            unsaid: scenario.says.clone(),
             suites: scenario.kunit.clone(),
             generations: scenario.generations.len(),
             ended: false,
@@ -120,6 +123,7 @@ impl Console {
                             .or_insert_with(|| line.trim().to_owned());
                     }
                 }
+                self.unsaid.retain(|text| !line.contains(text.as_str()));
                 self.kernel.feed(line);
             }
             Channel::Agent => {
@@ -230,6 +234,12 @@ impl Console {
             };
             self.outcome.fail(Kind::Qemu, what);
         }
+        if !explained {
+            for text in &self.unsaid {
+                let what = format!("no kernel has said {text:?}");
+                self.outcome.fail(Kind::Plan, what);
+            }
+        }
         self.outcome
     }
 }
@@ -283,6 +293,22 @@ mod tests {
     fn good() {
         assert!(judge("[    0.000000] Linux version", PLAN).is_good());
         assert!(judge("[    0.000000] WARNING: mine", PLAN).is_good());
+    }
+
+    #[test]
+    fn what_kernels_must_say() {
+        let judge = |log: &str, agent: &str| {
+            let text = "summary='x'\nsays=['one: 1', 'two']\n[[generation]]\nsteps=['poweroff']";
+            let mut console = Console::new(&Scenario::parse("x", text).unwrap());
+            log.lines().for_each(|l| console.feed(Channel::Kernel, l));
+            agent.lines().for_each(|l| console.feed(Channel::Agent, l));
+            console.finish(true)
+        };
+        assert!(judge("[    1.000000] a two\n[    2.000000] one: 1 x", PLAN).is_good());
+        assert_eq!(kinds(&judge("[    1.000000] two", PLAN)), [Kind::Plan]);
+        // Who only reports it has not said it.
+        let agent = format!("one: 1\n{PLAN}");
+        assert_eq!(kinds(&judge("two", &agent)), [Kind::Plan]);
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub(crate) struct Scenario {
     /// come before ours of the same name.
     #[serde(default)]
     pub(crate) consumers: Vec<PathBuf>,
+    /// What the kernels of the chain must have said, at whatever time: parts of lines. For what comes when the steps are over.
+    #[serde(default)]
+    pub(crate) says: Vec<String>,
     /// Tests that may be skipped: parts of their names.
     #[serde(default)]
     pub(crate) skips: Vec<String>,

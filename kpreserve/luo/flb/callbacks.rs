@@ -16,6 +16,7 @@ use crate::luo::bindings::{
     NotifierBlock,
     NOTIFY_DONE, //
 };
+use crate::luo::raw;
 
 /// # Safety
 ///
@@ -62,6 +63,12 @@ pub(super) unsafe extern "C" fn retrieve<F: FlbHandler>(args: *mut FlbOpArgs) ->
     let args = unsafe { &mut *args };
     // SAFETY: says the caller.
     let known = unsafe { Known::<F>::of(args) };
+    // Its files are gone with the module that had them: nobody would finish it a second time, and it would hold this module. The
+    // object is gone, too.
+    // SAFETY: LUO's, from `raw::new_flb`.
+    if unsafe { raw::is_finished(args.flb) } {
+        return ENODATA.to_errno();
+    }
     args.obj = args.flb.cast();
     *known.incoming.lock() = Some(known.claim(args.data));
     0
@@ -75,6 +82,8 @@ pub(super) unsafe extern "C" fn finish<F: FlbHandler>(args: *mut FlbOpArgs) {
     let args = unsafe { &*args };
     // SAFETY: says the caller.
     let known = unsafe { Known::<F>::of(args) };
+    // SAFETY: LUO's, from `raw::new_flb`; it calls one of these at a time.
+    unsafe { raw::set_finished(args.flb) };
     let state = known.incoming.lock().take();
     // What cannot be claimed is not ours to free.
     if let Some(Ok(state)) = state {

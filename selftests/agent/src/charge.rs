@@ -90,6 +90,11 @@ pub(crate) fn page_out(machine: &mut Machine, arguments: &[String]) -> Result<()
     Ok(())
 }
 
+/// What a process writes to to go into a group.
+pub(crate) fn procs(name: &str) -> Result<CString> {
+    Ok(CString::new(format!("{GROUPS}/{name}/cgroup.procs"))?)
+}
+
 /// `cgroup NAME [max=BYTES]`: goes into a control group of that name, which is made if need be, and has a limit then.
 pub(crate) fn enter_group(_machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (max, rest) = words::option(arguments, "max");

@@ -26,6 +26,10 @@ pub(crate) const SHAPES: &[(&str, &str)] = &[
     ("sleep", "MILLISECONDS"),
     ("kexec-load", ""),
     ("kexec", "[fails=ERRNO]"),
+    ("kexec-tools", ""),
+    ("crash-load", ""),
+    ("crash", ""),
+    ("vmcore", ""),
     ("poweroff", ""),
     ("vanish", ""),
     ("kv-load", "DATA"),
@@ -44,6 +48,7 @@ pub(crate) const SHAPES: &[(&str, &str)] = &[
     ("memfd-make", MEMFD),
     ("memfd-check", MEMFD),
     ("memfd-appends", "FILE"),
+    ("memfd-descriptor", "FILE"),
     ("memfd-fill", MEMFD),
     ("memfd-write-on", "FILE"),
     ("memfd-written", "FILE"),
@@ -52,7 +57,10 @@ pub(crate) const SHAPES: &[(&str, &str)] = &[
     ("huge-pages", ""),
     ("pages-moved", ""),
     ("memory-total", ""),
+    ("memory-online", "online_kernel|online_movable"),
     ("pins-balanced", ""),
+    ("xattr-set", "FILE NAME VALUE [fails=ERRNO]"),
+    ("xattr-get", "FILE NAME VALUE [fails=ERRNO]"),
     ("swap-on", ""),
     ("page-out", "FILE"),
     ("cgroup", "NAME [max=SIZE]"),
@@ -60,6 +68,10 @@ pub(crate) const SHAPES: &[(&str, &str)] = &[
     ("luo-preserve", "SESSION TOKEN FILE [count=N] [fails=ERRNO]"),
     ("luo-retrieve", "SESSION TOKEN FILE [count=N] [fails=ERRNO]"),
     ("luo-finish", "SESSION [fails=ERRNO]"),
+    ("luo-preserve-elsewhere", "SESSION TOKEN FILE [fails=ERRNO]"),
+    ("luo-retrieve-elsewhere", "SESSION TOKEN FILE [fails=ERRNO]"),
+    ("luo-retrieve-in", "GROUP SESSION TOKEN FILE [fails=ERRNO]"),
+    ("luo-preserve-killed", "SESSION TOKEN FILE MILLISECONDS"),
     ("luo-preserve-faults", "SESSION TOKEN FILE"),
     ("luo-retrieve-faults", "SESSION TOKEN FILE COUNT"),
     ("luo-preserve-apart", "SESSION FILE COUNT"),
@@ -74,7 +86,8 @@ pub(crate) const SHAPES: &[(&str, &str)] = &[
 ];
 
 /// What a memfd is.
-const MEMFD: &str = "FILE SIZE SEED [every=N] [seals=SEALS] [flags=FLAGS] [mode=OCTAL] [pos=SIZE] \
+const MEMFD: &str =
+    "FILE SIZE SEED [every=N] [words=N] [seals=SEALS] [flags=FLAGS] [mode=OCTAL] [pos=SIZE] \
     [owner=N] [access=rdonly] [count=N]";
 
 /// Checks a step that was split into words.

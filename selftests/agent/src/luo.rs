@@ -2,13 +2,22 @@
 
 //! The Live Update Orchestrator: sessions, and files that are preserved in them (include/uapi/linux/liveupdate.h).
 
-use crate::{errno, faults::Faults, memfd, scm, words, Machine};
+use crate::{
+    charge,
+    child::{self, End},
+    errno,
+    faults::Faults,
+    memfd, scm, words, Machine,
+};
 use anyhow::{bail, Context, Result};
 use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     time::{Duration, Instant},
 };
 
@@ -206,6 +215,65 @@ pub(crate) fn retrieve_elsewhere(machine: &mut Machine, arguments: &[String]) ->
         let fd = fd.context("no descriptor came back")?;
         machine.files.insert(file.to_owned(), fd.into());
     }
+    Ok(())
+}
+
+/// `luo-retrieve-in GROUP SESSION TOKEN FILE [fails=ERRNO]`: retrieves in a process of its own that goes into a control group before;
+/// then asks for the file again, which must say the same.
+pub(crate) fn retrieve_in(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let (fails, rest) = words::option(arguments, "fails");
+    let [group, name, token, _] = rest[..] else {
+        bail!("luo-retrieve-in: GROUP SESSION TOKEN FILE");
+    };
+    let session = machine.luo.session(name, RETRIEVE_SESSION)?;
+    let mut args = FdArgs {
+        size: size_of::<FdArgs>() as u32,
+        fd: -1,
+        token: token.parse().context("the token is a number")?,
+    };
+    let ended = child::Ioctl {
+        group: Some(charge::procs(group)?),
+        fd: session,
+        command: RETRIEVE_FD,
+        args: &mut args,
+    }
+    .run(None)?;
+    match (ended, fails) {
+        (End::Exited(0), None) => {}
+        // It may have been killed for it.
+        (End::Exited(_) | End::Killed(libc::SIGKILL), Some(_)) => {}
+        _ => bail!("retrieve: the process in {group} ended with {ended:?}"),
+    }
+    retrieve(machine, &arguments[1..])
+}
+
+/// `luo-preserve-killed SESSION TOKEN FILE MILLISECONDS`: preserves in a process of its own that is killed after a while. Replies
+/// `blocks`, the units of 512 bytes that the file has then.
+pub(crate) fn preserve_killed(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name, token, file, after] = arguments else {
+        bail!("luo-preserve-killed: SESSION TOKEN FILE MILLISECONDS");
+    };
+    let session = machine.luo.session(name, CREATE_SESSION)?;
+    let mut args = FdArgs {
+        size: size_of::<FdArgs>() as u32,
+        fd: memfd::get(machine, file)?.as_raw_fd(),
+        token: token.parse().context("the token is a number")?,
+    };
+    let ended = child::Ioctl {
+        group: None,
+        fd: session,
+        command: PRESERVE_FD,
+        args: &mut args,
+    }
+    .run(Some(Duration::from_millis(after.parse()?)))?;
+    if ended != End::Killed(libc::SIGKILL) {
+        bail!("preserve: the process was through before it could be killed: {ended:?}");
+    }
+    let blocks = memfd::get(machine, file)?.metadata()?.blocks();
+    machine.reply.clear();
+    machine
+        .reply
+        .push(("blocks".to_owned(), blocks.to_string()));
     Ok(())
 }
 

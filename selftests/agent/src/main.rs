@@ -8,6 +8,7 @@
 
 mod bench;
 mod charge;
+mod child;
 mod crash;
 mod dev;
 mod device;

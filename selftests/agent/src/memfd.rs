@@ -6,7 +6,7 @@ use crate::{words, Machine};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
     ffi::CString,
-    fs::File,
+    fs::{self, File},
     io::{self, Seek, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -35,12 +35,16 @@ const FLAGS: &[(&str, i32)] = &[
     ("noatime", libc::O_NOATIME),
 ];
 
-/// What a memfd is: `SIZE SEED [every=K] [seals=a,b] [flags=a,b] [mode=OCTAL] [pos=N] [owner=UID] [access=rdonly]`.
+/// What a memfd is: `SIZE SEED [every=K] [words=N] [seals=a,b] [flags=a,b] [mode=OCTAL] [pos=N] [owner=UID]
+/// [access=rdonly]`.
 struct Looks {
     size_bytes: u64,
     seed: u64,
     /// Each how-manieth page has contents.
     every: u64,
+    /// How many words at the head of such a page have contents, and are looked at. The rest of a large file takes too
+    /// long in a machine that is emulated.
+    words: usize,
     seals: i32,
     flags: i32,
     mode: Option<u32>,
@@ -59,6 +63,7 @@ impl Looks {
             value
         };
         let every = take("every").map_or(Ok(1), |text| text.parse())?;
+        let words = take("words").map_or(Ok(512), |text| text.parse())?;
         let seals = bits(SEALS, take("seals"))?;
         let flags = bits(FLAGS, take("flags"))?;
         let mode = take("mode")
@@ -68,12 +73,13 @@ impl Looks {
         let owner = take("owner").map_or(Ok(0), |text| text.parse())?;
         let read_only = take("access").is_some_and(|text| text == "rdonly");
         let [file, size, seed] = &rest[..] else {
-            bail!("FILE SIZE SEED [every=K] [seals=..] [flags=..] [mode=..] [pos=..] [owner=..] [access=rdonly]");
+            bail!("FILE SIZE SEED [every=K] [words=N] [seals=..] [flags=..] [mode=..] [pos=..] [owner=..] [access=rdonly]");
         };
         let looks = Self {
             size_bytes: size_bytes(size)?,
             seed: seed.parse()?,
             every,
+            words,
             seals,
             flags,
             mode,
@@ -82,6 +88,12 @@ impl Looks {
             read_only,
         };
         Ok((file.clone(), looks))
+    }
+
+    /// How many bytes of a page that begins at `at` are looked at.
+    fn len(&self, at: u64) -> usize {
+        let len = self.size_bytes.saturating_sub(at).min(PAGE_SIZE_BYTES);
+        (len as usize).min(self.words * 8)
     }
 
     /// What page `index` holds: its last part may lie behind the end.
@@ -202,15 +214,14 @@ fn seek(file: &File, pos: u64) -> Result<()> {
 }
 
 fn fill(file: &File, looks: &Looks) -> Result<()> {
-    let mut page = vec![0u64; 512];
+    let mut page = vec![0u64; looks.words];
     let mut bytes = Vec::with_capacity(4096);
     for index in (0..looks.size_bytes.div_ceil(PAGE_SIZE_BYTES)).step_by(looks.every as usize) {
         looks.page(index, &mut page);
         bytes.clear();
         bytes.extend(page.iter().flat_map(|word| word.to_le_bytes()));
         let at = index * PAGE_SIZE_BYTES;
-        let len = (looks.size_bytes - at).min(PAGE_SIZE_BYTES) as usize;
-        file.write_all_at(&bytes[..len], at)?;
+        file.write_all_at(&bytes[..looks.len(at)], at)?;
     }
     Ok(())
 }
@@ -272,7 +283,7 @@ pub(crate) fn check(machine: &mut Machine, arguments: &[String]) -> Result<()> {
 }
 
 fn compare(file: &File, looks: &Looks) -> Result<()> {
-    let mut page = vec![0u64; 512];
+    let mut page = vec![0u64; looks.words];
     let mut expected = Vec::with_capacity(4096);
     let mut found = vec![0u8; 4096];
     for index in 0..looks.size_bytes.div_ceil(PAGE_SIZE_BYTES) {
@@ -280,8 +291,11 @@ fn compare(file: &File, looks: &Looks) -> Result<()> {
         expected.clear();
         expected.extend(page.iter().flat_map(|word| word.to_le_bytes()));
         let at = index * PAGE_SIZE_BYTES;
-        let len = (looks.size_bytes - at).min(PAGE_SIZE_BYTES) as usize;
+        let len = looks.len(at);
         file.read_exact_at(&mut found[..len], at)?;
+        if found[..len] == expected[..len] {
+            continue;
+        }
         if let Some(place) = (0..len).find(|&place| found[place] != expected[place]) {
             bail!(
                 "byte {} is {:#x}, not {:#x}",
@@ -291,6 +305,27 @@ fn compare(file: &File, looks: &Looks) -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// `memfd-descriptor FILE`: what belongs to the descriptor, or is only seen by it. Replies `cloexec`, and `named`, whether the file
+/// has a name, 0 or 1 each.
+pub(crate) fn descriptor(machine: &mut Machine, arguments: &[String]) -> Result<()> {
+    let [name] = arguments else {
+        bail!("memfd-descriptor: FILE");
+    };
+    let file = get(machine, name)?;
+    let cloexec = fcntl(file, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0;
+    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let link = link.to_string_lossy();
+    let found = link
+        .strip_prefix("/memfd:")
+        .and_then(|rest| rest.strip_suffix(" (deleted)"))
+        .with_context(|| format!("{link} is no memfd"))?;
+    let named = !found.is_empty();
+    machine.reply = [("cloexec", cloexec), ("named", named)]
+        .map(|(key, value)| (key.to_owned(), u8::from(value).to_string()))
+        .to_vec();
     Ok(())
 }
 

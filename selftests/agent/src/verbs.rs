@@ -68,6 +68,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("memfd-make", memfd::make),
     ("memfd-check", memfd::check),
     ("memfd-appends", memfd::appends),
+    ("memfd-descriptor", memfd::descriptor),
     ("memfd-fill", memfd::refill),
     ("memfd-write-on", memfd::write_on),
     ("memfd-written", memfd::written),
@@ -95,6 +96,9 @@ const VERBS: &[(&str, Verb)] = &[
     // The same two, by another process that got the descriptors over a socket, and passes back what it retrieves
     ("luo-preserve-elsewhere", luo::preserve_elsewhere),
     ("luo-retrieve-elsewhere", luo::retrieve_elsewhere),
+    // In processes of their own: luo-retrieve-in GROUP ..., luo-preserve-killed SESSION TOKEN FILE MILLISECONDS
+    ("luo-retrieve-in", luo::retrieve_in),
+    ("luo-preserve-killed", luo::preserve_killed),
     // The same, each allocation failing once: luo-preserve-faults SESSION TOKEN FILE, luo-retrieve-faults ... COUNT
     ("luo-preserve-faults", luo::preserve_faults),
     ("luo-retrieve-faults", luo::retrieve_faults),
