@@ -495,9 +495,9 @@ fn say_what_is_locked_away(machine: &'static dyn Machine) {
     // KHO clears its switch when its scratch area does not fit, and looks as if it had never been
     // on.
     pr_err!(
-        "if the command line has kho=on: KHO gave up during boot, and this log has \"KHO: Failed to \
-         reserve scratch area\"; give it less with kho_scratch=LOWMEM,GLOBAL,PERNODE (such as \
-         64M,256M,64M), or the machine more memory\n"
+        "if the command line has kho=on: in a crash kernel KHO is always off; else it gave up during \
+         boot, and this log has \"KHO: Failed to reserve scratch area\": give it less with \
+         kho_scratch=LOWMEM,GLOBAL,PERNODE (such as 64M,256M,64M), or the machine more memory\n"
     );
     if let Ok(survey) = survey(machine) {
         let size_bytes: usize = survey.runs.iter().map(|(run, _)| run.size_bytes()).sum();
