@@ -185,9 +185,9 @@ impl core::fmt::Debug for SharedU64 {
 /// the arena's id.
 ///
 /// `len` and `pending` are the only fields that change while the arena lives; the checksum covers
-/// the others. A record whose `kind` and `id` are both 0 is free: no single bit leads from one that is
-/// in use to there. Its `generation` stays, so that a handle to the arena that lived there before is
-/// told from one to the next.
+/// the others. A record whose `kind` and `id` are both 0 is free: no single bit leads from one that
+/// is in use to there. Its `generation` stays, so that a handle to the arena that lived there
+/// before is told from one to the next.
 ///
 /// If this structure is modified, `kpreserve-root-v1` must be updated.
 #[derive(Debug, FromBytes, IntoBytes)]
@@ -265,11 +265,11 @@ impl ArenaSer {
         self.kind == 0 && self.id == 0
     }
 
-    /// Replaces the record so that, wherever the writing stops, it is a free one or whole: `kind` and
-    /// `id` are cleared first and set last, each time by one store of both.
+    /// Replaces the record so that, wherever the writing stops, it is a free one or whole: `kind`
+    /// and `id` are cleared first and set last, each time by one store of both.
     ///
-    /// A cut leaves a free record with the checksum of what was there, with none, or with that of what
-    /// comes: `check` is 0 while anything else is written.
+    /// A cut leaves a free record with the checksum of what was there, with none, or with that of
+    /// what comes: `check` is 0 while anything else is written.
     pub fn replace(&mut self, record: ArenaSer) {
         let (kind, id, check) = (record.kind, record.id, record.check);
         self.store_kind_and_id(0, 0);

@@ -22,9 +22,9 @@ use crate::seams::{
     Source, //
 };
 
-/// Runs that are kept aside at once, and pages that these have: whichever is reached first. Small runs
-/// come from the same page block one after the other, so they have to be many: these are 16 blocks. To
-/// take and free so many costs a few milliseconds.
+/// Runs that are kept aside at once, and pages that these have: whichever is reached first. Small
+/// runs come from the same page block one after the other, so they have to be many: these are 16
+/// blocks. To take and free so many costs a few milliseconds.
 const NR_ASIDE_MAX: usize = 8192;
 const NR_PAGES_ASIDE_MAX: usize = 32 << MAX_ORDER;
 
@@ -64,7 +64,8 @@ fn search(
         .or_else(|| from_each_node(machine, order, &mut aside))
         .ok_or(ENOMEM)?;
     match machine.window().virt(found) {
-        // SAFETY: a run of this size, in the window, and ours alone, by the contract of `PageSource`.
+        // SAFETY: a run of this size, in the window, and ours alone, by the contract of
+        // `PageSource`.
         Some(virt) => unsafe { virt.write_bytes(0, size_bytes) },
         None => {
             // SAFETY: allocated with this order, and nobody else knows of it.
@@ -127,8 +128,8 @@ fn from_each_node(machine: &dyn Machine, order: u8, aside: &mut Aside) -> Option
 ///
 /// # Invariants
 ///
-/// There are `nr_runs` runs: `last`, and the one that the first word of each but the first one names.
-/// All were allocated with `order`, are in the window, and nobody else knows of them.
+/// There are `nr_runs` runs: `last`, and the one that the first word of each but the first one
+/// names. All were allocated with `order`, are in the window, and nobody else knows of them.
 struct Aside {
     machine: &'static dyn Machine,
     order: u8,

@@ -112,7 +112,8 @@ fn alloc(order: u8, nid: c_int, how: c_uint, effort: Effort) -> Result<Phys> {
         Effort::FreeOnly => how | ALLOC_FREE_ONLY,
     };
     let mut phys = 0;
-    // SAFETY: the pointer is to a local; any order up to the maximum may be asked for, and any node.
+    // SAFETY: the pointer is to a local; any order up to the maximum may be asked for, and any
+    // node.
     let ret = unsafe { bindings::kpreserve_alloc_run(c_uint::from(order), nid, how, &mut phys) };
     to_result(ret)?;
     Ok(Phys::new(phys))
@@ -127,7 +128,8 @@ pub static KHO: Kho = Kho;
 
 // SAFETY: a folio of the page allocator is physically contiguous, aligned to its size and apart
 // from all others; GFP_KERNEL without __GFP_MOVABLE never takes from CMA, which is where KHO
-// scratch lies; __GFP_ZERO zeroes it (`alloc_run`); nobody but us puts it. The direct map covers it.
+// scratch lies; __GFP_ZERO zeroes it (`alloc_run`); nobody but us puts it. The direct map covers
+// it.
 unsafe impl PageSource for Kho {
     fn window(&self) -> Window {
         let mut virt_base = 0;

@@ -52,9 +52,9 @@ pub enum Source {
 ///
 /// # Safety
 ///
-/// A run that [`alloc_run`](Self::alloc_run) or [`alloc_run_from`](Self::alloc_run_from) returned is
-/// mapped in the [`Window`], aligned to its size, apart from every other run, never in KHO scratch
-/// memory, and stays so until [`free_run`](Self::free_run). One of `alloc_run` is zeroed.
+/// A run that [`alloc_run`](Self::alloc_run) or [`alloc_run_from`](Self::alloc_run_from) returned
+/// is mapped in the [`Window`], aligned to its size, apart from every other run, never in KHO
+/// scratch memory, and stays so until [`free_run`](Self::free_run). One of `alloc_run` is zeroed.
 pub unsafe trait PageSource: Sync {
     /// Returns the window through which runs are reached; the same in each call.
     fn window(&self) -> Window;
@@ -66,7 +66,8 @@ pub unsafe trait PageSource: Sync {
     /// ENOMEM if there is no such run to be had; EINVAL if there is no such order.
     fn alloc_run(&self, order: u8, node: Node, effort: Effort) -> Result<Phys>;
 
-    /// Allocates `2^order` pages as one folio from a part of the memory, whatever they hold. May sleep.
+    /// Allocates `2^order` pages as one folio from a part of the memory, whatever they hold. May
+    /// sleep.
     ///
     /// # Errors
     ///
@@ -82,8 +83,8 @@ pub unsafe trait PageSource: Sync {
         true
     }
 
-    /// Returns how many pages of [`Source::Low`] there are for callers that can use all memory: what
-    /// is free or page cache, less what the kernel keeps there for others. An estimate.
+    /// Returns how many pages of [`Source::Low`] there are for callers that can use all memory:
+    /// what is free or page cache, less what the kernel keeps there for others. An estimate.
     fn nr_low_pages_available(&self) -> usize {
         0
     }
@@ -100,8 +101,8 @@ pub unsafe trait PageSource: Sync {
     ///
     /// # Safety
     ///
-    /// `phys` was returned by `alloc_run` or `alloc_run_from` for `order`, or restored as a run of `order`, is not
-    /// preserved, and nobody uses its memory any more.
+    /// `phys` was returned by `alloc_run` or `alloc_run_from` for `order`, or restored as a run of
+    /// `order`, is not preserved, and nobody uses its memory any more.
     unsafe fn free_run(&self, phys: Phys, order: u8);
 
     /// Returns how many pages could be had now without making anybody else short of memory: an
@@ -174,8 +175,8 @@ pub unsafe trait Handover: Sync {
     ///
     /// # Errors
     ///
-    /// ENOMEM if the tracker cannot grow; another errno if it never takes this run (it overlaps with
-    /// scratch memory, or its address is too large). Nothing has changed then.
+    /// ENOMEM if the tracker cannot grow; another errno if it never takes this run (it overlaps
+    /// with scratch memory, or its address is too large). Nothing has changed then.
     ///
     /// # Safety
     ///

@@ -226,12 +226,12 @@ impl ArenaSer {
 }
 
 impl ArenaSer {
-    /// Checks a record that [says that it is free](Self::is_free): that its generation is the one of
-    /// the arena that was there last, as far as can be known.
+    /// Checks a record that [says that it is free](Self::is_free): that its generation is the one
+    /// of the arena that was there last, as far as can be known.
     ///
-    /// `check` is that of the free record; or, since [`replace`](Self::replace) was stopped, 0, or that
-    /// of the record which was there or was to come; or 0, since no arena was ever there, or since a
-    /// kernel of before that checksum freed it.
+    /// `check` is that of the free record; or, since [`replace`](Self::replace) was stopped, 0, or
+    /// that of the record which was there or was to come; or 0, since no arena was ever there, or
+    /// since a kernel of before that checksum freed it.
     ///
     /// # Errors
     ///

@@ -313,8 +313,8 @@ impl EntrySer {
         check: 0,
     };
 
-    /// Returns whether the entry is free: it may know strings, the next free entry, and its directory,
-    /// and nothing else.
+    /// Returns whether the entry is free: it may know strings, the next free entry, and its
+    /// directory, and nothing else.
     pub const fn is_free(&self) -> bool {
         self.kind == 0
             && self.hash == 0

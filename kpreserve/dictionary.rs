@@ -155,8 +155,8 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if the name is not found, but a word or an entry on the way is damaged, which might
-    /// be its own.
+    /// A [`Refusal`] if the name is not found, but a word or an entry on the way is damaged, which
+    /// might be its own.
     pub(crate) fn lookup(&self, name: &[u8]) -> Result<Option<Found>, Refusal> {
         self.find(name, false)
     }
@@ -393,8 +393,9 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert), EINVAL also if a word leads to no entry of its tag (logged): where it
-    /// belongs, the new table could not tell. The dictionary goes on with the table it has.
+    /// As [`insert`](Self::insert), EINVAL also if a word leads to no entry of its tag (logged):
+    /// where it belongs, the new table could not tell. The dictionary goes on with the table it
+    /// has.
     pub(crate) fn rebuild(
         &mut self,
         pass: &GatePass<'_>,

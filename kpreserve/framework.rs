@@ -355,7 +355,8 @@ impl Framework {
     /// opens something. Returns whether there are caches in use, which are to be
     /// [settled](Self::begin_settling) a while later.
     pub fn work(&'static self) -> bool {
-        // A part of what was inherited, so that whoever asked for something does not wait for all of it.
+        // A part of what was inherited, so that whoever asked for something does not wait for all
+        // of it.
         let mut nr_pages = NR_PAGES_LOOKED_OVER;
         for cache in self.roll.iter() {
             nr_pages = nr_pages.saturating_sub(cache.look_over(nr_pages));

@@ -120,8 +120,8 @@ fn open_or_make<K: Preservable + Copy, V: Preservable>(
     PMap::from_areas_with(pass, areas)
 }
 
-/// Checks that a head without an element is one: that none stands behind its length which names keys. The
-/// head of a map that was being made may stand there, or of one that has ended.
+/// Checks that a head without an element is one: that none stands behind its length which names
+/// keys. The head of a map that was being made may stand there, or of one that has ended.
 ///
 /// # Errors
 ///

@@ -205,8 +205,8 @@ fn bind_named<T: Preservable>(
     Ok(())
 }
 
-/// The cache that all named objects of a type share, for the one of `opened`. It has a name that no user
-/// can give.
+/// The cache that all named objects of a type share, for the one of `opened`. It has a name that no
+/// user can give.
 fn object_cache<T: Preservable>(
     framework: &'static Framework,
     opened: &[u8],
@@ -237,13 +237,13 @@ fn object_cache<T: Preservable>(
     )
 }
 
-/// Checks that the cache of a compatible string has objects of the type that is to be opened, before
-/// anything is said of the cache, of which the one who opens an object knows nothing.
+/// Checks that the cache of a compatible string has objects of the type that is to be opened,
+/// before anything is said of the cache, of which the one who opens an object knows nothing.
 ///
 /// # Errors
 ///
-/// EOPNOTSUPP for another version, EINVAL for another layout (logged, with a name that is of the other
-/// type).
+/// EOPNOTSUPP for another version, EINVAL for another layout (logged, with a name that is of the
+/// other type).
 fn check_type(names: &Names, entry: &EntrySer, opened: &[u8], contents: &Contents) -> Result {
     let is_same_version = entry.version == contents.version;
     if is_same_version && entry.fingerprint == contents.fingerprint {

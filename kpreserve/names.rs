@@ -316,8 +316,8 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// EINVAL if there is no such arena or its descriptor is refused; ENOENT if it has ended, ESTALE if
-    /// another one has taken its place: what says so has been checked, too.
+    /// EINVAL if there is no such arena or its descriptor is refused; ENOENT if it has ended,
+    /// ESTALE if another one has taken its place: what says so has been checked, too.
     pub(crate) fn arena<T>(&self, handle: ArenaHandle<T>) -> Result<&'static ArenaSer> {
         named_by(self.framework, &self.arenas, handle)
     }

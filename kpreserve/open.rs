@@ -230,8 +230,8 @@ impl<T: Preservable> OpenWith for Cache<T> {
 }
 
 /// Runs `f` on the arena of the cache of a name, which is made, with slabs of that layout, if there is
-/// none. If there is one, `check` has to accept its entry; then `look` comes: if it returns something,
-/// all was done beside others who only look.
+/// none. If there is one, `check` has to accept its entry; then `look` comes: if it returns
+/// something, all was done beside others who only look.
 pub(crate) fn with_cache<R>(
     framework: &'static Framework,
     name: &[u8],

@@ -50,8 +50,8 @@ impl Framework {
     }
 
     /// Begins to bring to rest all caches that are in use. Then, on each CPU,
-    /// [`drain_here`](Self::drain_here), and [`work`](Self::work): what nobody uses any more holds no
-    /// more than it should. From any context.
+    /// [`drain_here`](Self::drain_here), and [`work`](Self::work): what nobody uses any more holds
+    /// no more than it should. From any context.
     pub fn begin_settling(&self) {
         for cache in self.roll().iter() {
             cache.begin_settling();

@@ -43,10 +43,11 @@ const NR_TRIES: u32 = 100;
 ///
 /// # Errors
 ///
-/// EOPNOTSUPP for unknown seals, and for a page in memory that was added after boot and is not movable;
-/// EFBIG for more than 2^32 - 1024 pages; ENOMEM; ENOSPC if holes may not be filled
-/// (vm.overcommit_memory); EAGAIN if a page stays busy; EIO if one cannot be read in; EHWPOISON; EINTR if
-/// the task is being killed. The file is as it was, except for holes that have been filled.
+/// EOPNOTSUPP for unknown seals, and for a page in memory that was added after boot and is not
+/// movable; EFBIG for more than 2^32 - 1024 pages; ENOMEM; ENOSPC if holes may not be filled
+/// (vm.overcommit_memory); EAGAIN if a page stays busy; EIO if one cannot be read in; EHWPOISON;
+/// EINTR if the task is being killed. The file is as it was, except for holes that have been
+/// filled.
 pub(crate) fn preserve(file: &LocalFile, cache: &Cache<MemfdSer>) -> Result<PreservedMemfd> {
     let locked = Locked::new(file);
     locked.freeze(true);
@@ -98,8 +99,8 @@ fn keep_holes(locked: &Locked<'_>, object: &mut MemfdSer) -> bool {
     true
 }
 
-/// Checks that what is not in memory fits into it: before it is filled, and while that goes on, since others need
-/// memory, too.
+/// Checks that what is not in memory fits into it: before it is filled, and while that goes on,
+/// since others need memory, too.
 ///
 /// # Errors
 ///

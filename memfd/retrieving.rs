@@ -21,15 +21,18 @@ use crate::shmem::{
     NewFile, //
 };
 
-/// Makes the file. If that fails nothing has been touched, and the object is given back with all that it names: LUO does not ask
-/// for the file again, but frees nothing either until the session is finished.
+/// Makes the file. If that fails nothing has been touched, and the object is given back with all
+/// that it names: LUO does not ask for the file again, but frees nothing either until the session
+/// is finished.
 ///
-/// What can fail comes first: the list, a look at each block, the file. Limits cannot stop what comes then, since
-/// the pages are there whatever they say; the log tells of those that have been passed.
+/// What can fail comes first: the list, a look at each block, the file. Limits cannot stop what
+/// comes then, since the pages are there whatever they say; the log tells of those that have been
+/// passed.
 ///
 /// # Errors
 ///
-/// EINVAL if the object, its list or a block is refused, EOPNOTSUPP for unknown seals; ENOMEM, ENOSPC, ENFILE.
+/// EINVAL if the object, its list or a block is refused, EOPNOTSUPP for unknown seals; ENOMEM,
+/// ENOSPC, ENFILE.
 pub(crate) fn retrieve(object: Preserved<MemfdSer>) -> Result<ARef<File>, NotRetrieved<MemfdSer>> {
     let made = open(&object).and_then(|list| {
         let file = make(&object, &list)?;

@@ -210,7 +210,8 @@ impl<'a> Locked<'a> {
         Ok((pinned, nr_runs as usize))
     }
 
-    /// Returns how many pages have to be brought into memory, of a file of `nr_pages`, and how many there is room for.
+    /// Returns how many pages have to be brought into memory, of a file of `nr_pages`, and how many
+    /// there is room for.
     pub(crate) fn absent(&self, nr_pages: u32, skip_holes: bool) -> (u64, u64) {
         let mut room = 0;
         // SAFETY: a shmem file, by the type invariants; the last pointer is to a local.
@@ -230,8 +231,8 @@ impl<'a> Locked<'a> {
     ///
     /// # Errors
     ///
-    /// EAGAIN, ENOMEM, ENOSPC, EIO, EHWPOISON; EOPNOTSUPP if it is in memory that the next kernel does not
-    /// have; EINTR if the task is being killed. Nothing is pinned then.
+    /// EAGAIN, ENOMEM, ENOSPC, EIO, EHWPOISON; EOPNOTSUPP if it is in memory that the next kernel
+    /// does not have; EINTR if the task is being killed. Nothing is pinned then.
     pub(crate) fn pin_slow(
         &self,
         index: &mut u32,

@@ -38,7 +38,8 @@ const NR_ROUNDS_LAST: u32 = 64;
 const NR_LOOKS_MAX: u32 = 32;
 const NR_RUNS_MAX: u32 = 256;
 
-/// A search for free slots: once through all runs, in stretches; or, in a cache that is dry, through one.
+/// A search for free slots: once through all runs, in stretches; or, in a cache that is dry,
+/// through one.
 pub(crate) struct Search {
     /// The next run to look into; `None` before the first.
     place: Option<u32>,
@@ -128,8 +129,8 @@ impl RawCache {
                 return Ok(Vacant::new(free, self));
             }
             if search.is_cut() {
-                // The reserve is nearer than what has not been looked into; but if there is none, all
-                // is, once: what is full is noted.
+                // The reserve is nearer than what has not been looked into; but if there is none,
+                // all is, once: what is full is noted.
                 if self.open_reserve(nr_runs_added) {
                     continue;
                 }

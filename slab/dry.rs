@@ -2,18 +2,19 @@
 
 //! What a search for free slots leaves to the next one: that there are none.
 //!
-//! A search that has looked into all runs and found nothing says so, and until a slot comes back to a
-//! slab that was noted as full the next search looks into the run of the cursor only. So a cache that
-//! grows run by run does not go through all of them for each.
+//! A search that has looked into all runs and found nothing says so, and until a slot comes back to
+//! a slab that was noted as full the next search looks into the run of the cursor only. So a cache
+//! that grows run by run does not go through all of them for each.
 //!
-//! What makes it right: a cache is *dry at* `n` if `nr_reopened` was `n` when a search began that found
-//! each slab full. Slots come back, and runs come to be, while the search goes on and after it. Then
+//! What makes it right: a cache is *dry at* `n` if `nr_reopened` was `n` when a search began that
+//! found each slab full. Slots come back, and runs come to be, while the search goes on and after
+//! it. Then
 //!
-//! - who gives a slot back to a slab that is noted as full raises `nr_reopened` after the note is gone.
-//!   A search that saw the note began before that, and the mark that it leaves is void;
-//! - who adds a run sets the cursor to it, so that the next search finds it there. It does so after a
-//!   search of its own; if somebody else has added one since, and the cursor leaves a run that nobody
-//!   has found full, `nr_reopened` goes up;
+//! - who gives a slot back to a slab that is noted as full raises `nr_reopened` after the note is
+//!   gone. A search that saw the note began before that, and the mark that it leaves is void;
+//! - who adds a run sets the cursor to it, so that the next search finds it there. It does so after
+//!   a search of its own; if somebody else has added one since, and the cursor leaves a run that
+//!   nobody has found full, `nr_reopened` goes up;
 //! - who moves the cursor otherwise does so only if nobody has since it looked;
 //! - whoever passes by a run or a slab that another one has just then raises `nr_reopened`.
 //!
@@ -95,8 +96,8 @@ impl RawCache {
         let _ = self.fixed.cursor.cmpxchg(seen, place, Relaxed);
     }
 
-    /// Lets searches begin at a run that has just come into use, after the caller found nothing in a
-    /// search that began when `nr_runs_added` runs had come.
+    /// Lets searches begin at a run that has just come into use, after the caller found nothing in
+    /// a search that began when `nr_runs_added` runs had come.
     pub(crate) fn note_added(&self, place: u32, nr_runs_added: u32) {
         // First the cursor: who sees the number looks there.
         self.fixed.cursor.store(place, Relaxed);

@@ -2,12 +2,13 @@
 
 //! Runs go: empty ones that are too many, or that memory pressure asks for.
 //!
-//! A run goes in two steps. It is *condemned* by atomic operations, from any context, if it is empty
-//! and nobody looks into it; until the worker has come an allocation may take it into use again. The
-//! worker, where sleeping is fine, gives it back.
+//! A run goes in two steps. It is *condemned* by atomic operations, from any context, if it is
+//! empty and nobody looks into it; until the worker has come an allocation may take it into use
+//! again. The worker, where sleeping is fine, gives it back.
 //!
-//! Who frees does not look for runs that have become empty. It leaves a note that something came back
-//! (a store, when a row of slots does), and the worker looks when the cache comes to rest (rest.rs).
+//! Who frees does not look for runs that have become empty. It leaves a note that something came
+//! back (a store, when a row of slots does), and the worker looks when the cache comes to rest
+//! (rest.rs).
 
 use kernel::prelude::*;
 use kernel::sync::atomic::Full;
@@ -32,31 +33,31 @@ use crate::run::{
 use crate::touch::is_clean;
 use crate::words::Words;
 
-/// Empty runs are given back once they hold more than this part of the pages in use, down to half of
-/// it; but never is less kept than a small cache grows by over and over.
+/// Empty runs are given back once they hold more than this part of the pages in use, down to half
+/// of it; but never is less kept than a small cache grows by over and over.
 const EMPTY_DIVISOR: usize = 4;
 const NR_PAGES_KEPT_MIN: usize = 16;
 
 impl RawCache {
-    /// What the framework's worker does for a cache, all at once: looks over what was inherited, fills the
-    /// reserve, of empty runs first, and gives the others back. May sleep.
+    /// What the framework's worker does for a cache, all at once: looks over what was inherited,
+    /// fills the reserve, of empty runs first, and gives the others back. May sleep.
     ///
     /// # Errors
     ///
-    /// EBUSY while the framework is frozen, EAGAIN if somebody grows the cache just then, ENOMEM if the
-    /// reserve could not be filled.
+    /// EBUSY while the framework is frozen, EAGAIN if somebody grows the cache just then, ENOMEM if
+    /// the reserve could not be filled.
     pub fn work(&self) -> Result {
         self.look_over(usize::MAX);
         let released = self.release_empty();
         self.fill_reserve().and(released)
     }
 
-    /// The part of [`work`](Self::work) that gives back. Whoever works for several caches does this for
-    /// all of them before [`fill_reserve`](Self::fill_reserve): what one of them lacks another may have too
-    /// much of. May sleep.
+    /// The part of [`work`](Self::work) that gives back. Whoever works for several caches does this
+    /// for all of them before [`fill_reserve`](Self::fill_reserve): what one of them lacks another
+    /// may have too much of. May sleep.
     ///
-    /// Cost: goes with the runs, and the slabs of those that are empty, if slots have come back since it
-    /// was last called; else next to nothing.
+    /// Cost: goes with the runs, and the slabs of those that are empty, if slots have come back
+    /// since it was last called; else next to nothing.
     ///
     /// # Errors
     ///
@@ -68,8 +69,8 @@ impl RawCache {
         self.release_condemned()
     }
 
-    /// Condemns a run, and counts it: before it is, as who finds nothing else looks for it only if there is
-    /// one.
+    /// Condemns a run, and counts it: before it is, as who finds nothing else looks for it only if
+    /// there is one.
     pub(crate) fn condemn_from(
         &self,
         run: &RunState,
@@ -95,8 +96,8 @@ impl RawCache {
         self.nr_pages().empty
     }
 
-    /// Counts the pages of runs that were condemned, and that the worker has not given back yet. From any
-    /// context. Cost: goes with the runs.
+    /// Counts the pages of runs that were condemned, and that the worker has not given back yet.
+    /// From any context. Cost: goes with the runs.
     pub fn nr_pages_condemned(&self) -> usize {
         (0..self.fixed.directory.nr_places())
             .filter_map(|place| self.fixed.directory.get(place))
@@ -105,9 +106,9 @@ impl RawCache {
             .sum()
     }
 
-    /// Takes empty runs of `nr_pages` pages together out of use, or a little more as runs go whole, and
-    /// has the worker give them back; returns their pages. From any context but NMI: takes no lock,
-    /// calls nobody. What a shrinker may do.
+    /// Takes empty runs of `nr_pages` pages together out of use, or a little more as runs go whole,
+    /// and has the worker give them back; returns their pages. From any context but NMI: takes no
+    /// lock, calls nobody. What a shrinker may do.
     ///
     /// Until the worker has come they are taken into use again rather than that an allocation
     /// fails.
@@ -117,8 +118,8 @@ impl RawCache {
         self.condemn_runs(nr_pages, |_| true)
     }
 
-    /// Condemns empty runs until they are `nr_pages` pages together, of those that `fits` finds good for
-    /// the pages that are left to go.
+    /// Condemns empty runs until they are `nr_pages` pages together, of those that `fits` finds
+    /// good for the pages that are left to go.
     fn condemn_runs(&self, nr_pages: usize, fits: impl Fn((usize, usize)) -> bool) -> usize {
         let mut nr_condemned = 0;
         // The last places first: they are the last that are allocated from.
@@ -155,8 +156,8 @@ impl RawCache {
         })
     }
 
-    /// Takes empty runs out of use, if they are many. Looks for them only if something has come back since
-    /// it last did.
+    /// Takes empty runs out of use, if they are many. Looks for them only if something has come
+    /// back since it last did.
     fn condemn_excess(&self) {
         if !self.take_news() {
             return;
@@ -192,8 +193,8 @@ impl RawCache {
     ///
     /// # Errors
     ///
-    /// EAGAIN if somebody grows it: who does so may wait for memory, and this is to provide some; EBUSY
-    /// while the framework is frozen.
+    /// EAGAIN if somebody grows it: who does so may wait for memory, and this is to provide some;
+    /// EBUSY while the framework is frozen.
     fn release_condemned(&self) -> Result {
         if self.fixed.nr_condemned.load_acquire() == 0 {
             return Ok(());

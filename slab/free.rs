@@ -82,8 +82,8 @@ impl RawCache {
         self.flush_spare(sheaf);
     }
 
-    /// Gives back to their slabs what this CPU holds, and closes its sheaf (rest.rs). From any context but
-    /// NMI.
+    /// Gives back to their slabs what this CPU holds, and closes its sheaf (rest.rs). From any
+    /// context but NMI.
     ///
     /// Cost: a few instructions a slot, an atomic operation for each word that they are of.
     pub fn drain_here(&self) {

@@ -111,8 +111,9 @@ impl RawCache {
         }
     }
 
-    /// Takes a run out of the reserve into use, or one that was condemned, after a search that began when
-    /// `nr_runs_added` runs had come found nothing; returns whether there was one. From any context.
+    /// Takes a run out of the reserve into use, or one that was condemned, after a search that
+    /// began when `nr_runs_added` runs had come found nothing; returns whether there was one. From
+    /// any context.
     #[cold]
     pub(crate) fn open_reserve(&self, nr_runs_added: u32) -> bool {
         if self.use_condemned(nr_runs_added) {

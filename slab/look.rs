@@ -2,9 +2,10 @@
 
 //! Looking over what was inherited, in the background.
 //!
-//! Nothing is known of an inherited slab until it is touched, and adoption touches none. If nobody else
-//! does, the worker does: so runs that the previous kernel left empty, or whose last object is claimed
-//! and freed, are seen to be empty and go, and a search for free slots knows which slabs are full.
+//! Nothing is known of an inherited slab until it is touched, and adoption touches none. If nobody
+//! else does, the worker does: so runs that the previous kernel left empty, or whose last object is
+//! claimed and freed, are seen to be empty and go, and a search for free slots knows which slabs
+//! are full.
 
 use kernel::processor::cpu_relax;
 use kernel::sync::atomic::Relaxed;
@@ -18,8 +19,8 @@ use crate::touch::is_clean;
 use crate::words;
 
 impl RawCache {
-    /// Looks into inherited slabs that nobody has looked into yet, up to `nr_pages_max` pages of them;
-    /// returns how many pages it went through. If they are fewer, nothing is left. For tasks.
+    /// Looks into inherited slabs that nobody has looked into yet, up to `nr_pages_max` pages of
+    /// them; returns how many pages it went through. If they are fewer, nothing is left. For tasks.
     ///
     /// Cost: a few instructions a slot, and a pass over the bytes of free slots.
     pub fn look_over(&self, nr_pages_max: usize) -> usize {

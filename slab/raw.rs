@@ -80,11 +80,12 @@ pub(crate) struct Fixed {
     pub(crate) nr_condemned: Atomic<u32>,
     /// How many runs have become usable, ever; tells who waited to grow that somebody did.
     pub(crate) nr_runs_added: Atomic<u32>,
-    /// Whether a CPU may hold slots, and whether slots have come back since the worker looked; see rest.rs.
+    /// Whether a CPU may hold slots, and whether slots have come back since the worker looked; see
+    /// rest.rs.
     pub(crate) in_use: Atomic<u32>,
     pub(crate) has_news: Atomic<u32>,
-    /// How many places have been inherited, and where looking over them goes on: the place, in the upper
-    /// half, and the slab.
+    /// How many places have been inherited, and where looking over them goes on: the place, in the
+    /// upper half, and the slab.
     pub(crate) nr_inherited: u32,
     pub(crate) looked_over: Atomic<u64>,
     /// How many reserved runs there are, and how many there should be.

@@ -10,13 +10,13 @@
 //!   at rest    unless a CPU has opened its sheaf since
 //! ```
 //!
-//! A closed sheaf has no room, so its CPU's next allocation and its next free are slow, and open it.
-//! The fast paths know nothing of this. A cache that is used all the time is settled again and again,
-//! which costs each CPU a refill; one that nobody uses holds nothing, and costs nothing.
+//! A closed sheaf has no room, so its CPU's next allocation and its next free are slow, and open
+//! it. The fast paths know nothing of this. A cache that is used all the time is settled again and
+//! again, which costs each CPU a refill; one that nobody uses holds nothing, and costs nothing.
 //!
-//! The mark of use is taken away *before* the sheaves are closed. Who opens a sheaf in between finds no
-//! mark and sets it; who found the old one did so before this CPU's sheaf is closed, as both happen on
-//! the same CPU. So a sheaf that is open is closed again, whatever comes in between.
+//! The mark of use is taken away *before* the sheaves are closed. Who opens a sheaf in between
+//! finds no mark and sets it; who found the old one did so before this CPU's sheaf is closed, as
+//! both happen on the same CPU. So a sheaf that is open is closed again, whatever comes in between.
 
 use kernel::sync::atomic::Full;
 
@@ -30,8 +30,8 @@ impl RawCache {
         self.fixed.in_use.load_acquire() != 0
     }
 
-    /// Begins to bring the cache to rest. [`drain_here`](Self::drain_here) on each CPU follows, then the
-    /// worker. From any context.
+    /// Begins to bring the cache to rest. [`drain_here`](Self::drain_here) on each CPU follows,
+    /// then the worker. From any context.
     pub fn begin_settling(&self) {
         if self.is_in_use() {
             self.fixed.in_use.xchg(0, Full);

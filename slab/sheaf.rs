@@ -268,8 +268,8 @@ impl Cpus {
         let first = entries.as_mut_ptr().cast::<FreeSlot>();
         let row = |at: usize| {
             let bottom = first.wrapping_add(at * nr_row);
-            // INVARIANT: an empty row, closed, over entries that are in no other; the vector is not touched
-            // again while the rows are there.
+            // INVARIANT: an empty row, closed, over entries that are in no other; the vector is not
+            // touched again while the rows are there.
             Row {
                 top: bottom,
                 bottom,

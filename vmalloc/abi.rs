@@ -133,12 +133,13 @@ impl MapSer {
     /// In `state`: no key is left, but keys, values and free indices are still to be dropped.
     pub const CLEARING: u64 = 2;
 
-    /// As `state`: the map is over, and what it consists of is to be freed. The bytes `"KPRENDED"`: no
-    /// other state becomes this one by a few bits.
+    /// As `state`: the map is over, and what it consists of is to be freed. The bytes `"KPRENDED"`:
+    /// no other state becomes this one by a few bits.
     pub const ENDING: u64 = u64::from_le_bytes(*b"KPRENDED");
 
-    /// What earlier kernels stored for [`ENDING`](Self::ENDING). One bit makes it of the state of a map that
-    /// is whole, so it is believed only if the area of free indices, which ends first, has ended.
+    /// What earlier kernels stored for [`ENDING`](Self::ENDING). One bit makes it of the state of a
+    /// map that is whole, so it is believed only if the area of free indices, which ends first, has
+    /// ended.
     pub const ENDING_BARE: u64 = 4;
 
     /// Returns what `check` has to be.

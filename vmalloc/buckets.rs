@@ -2,8 +2,9 @@
 
 //! Hash to the index of an entry that is kept elsewhere.
 //!
-//! What stands in a bucket is in `buckets/word.rs`, how one is looked for in `buckets/walk.rs`, whether words
-//! and entries agree in `buckets/check.rs`, how a table is replaced by another one in `buckets/rebuild.rs`.
+//! What stands in a bucket is in `buckets/word.rs`, how one is looked for in `buckets/walk.rs`,
+//! whether words and entries agree in `buckets/check.rs`, how a table is replaced by another one in
+//! `buckets/rebuild.rs`.
 
 use kernel::prelude::*;
 

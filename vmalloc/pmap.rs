@@ -4,8 +4,8 @@
 //!
 //! Keys and values lie in two areas of their own, at the same index; a table of [`Buckets`] leads from
 //! the hash of a key to it. What was removed is free for the next one: free indices stand on a stack.
-//! `pmap/change.rs` and `pmap/clear.rs` say in which order all these change, `pmap/open.rs` what is done with what a cut
-//! left; the stack is in `pmap/stack.rs`.
+//! `pmap/change.rs` and `pmap/clear.rs` say in which order all these change, `pmap/open.rs` what is
+//! done with what a cut left; the stack is in `pmap/stack.rs`.
 
 use kernel::prelude::*;
 
@@ -60,8 +60,8 @@ pub struct MapAreas<K: Preservable, V: Preservable> {
 /// Values can be changed in place ([`get_mut`](Self::get_mut)): then the last completed store crosses, as
 /// for elements of an area. [`insert`](Self::insert) of a key that is there replaces its value whole.
 ///
-/// A map that has lost its last key gives its memory back, but for a few pages; until then it keeps what it
-/// has for keys to come.
+/// A map that has lost its last key gives its memory back, but for a few pages; until then it keeps
+/// what it has for keys to come.
 ///
 /// After the framework froze, what changes the map returns EBUSY; the forms with `_with`, for those who
 /// hold a [`GatePass`], do not look at the gate.
@@ -84,10 +84,11 @@ pub struct PMap<K: Preservable + Copy, V: Preservable> {
     seed: u64,
     /// So many places of the stack, from its bottom on, are as the previous kernel left them.
     nr_free_inherited: usize,
-    /// Whether each word of the table is known to lead to a key of its tag. Else a key is missed only
-    /// after the words on its way were compared with the keys.
+    /// Whether each word of the table is known to lead to a key of its tag. Else a key is missed
+    /// only after the words on its way were compared with the keys.
     is_whole: bool,
-    /// There were keys although all indices were said to be free: the number of keys is not to be trusted.
+    /// There were keys although all indices were said to be free: the number of keys is not to be
+    /// trusted.
     is_miscounted: bool,
 }
 
@@ -123,8 +124,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Returns the value of a key. Cost: a bucket, the key and the value, a cache line each.
     ///
     /// What the previous kernel damaged on the way there is logged, with field and value, and passed over.
-    /// For a key that is not there, that takes a look at each key on the way, until the table has been
-    /// rebuilt in this boot.
+    /// For a key that is not there, that takes a look at each key on the way, until the table has
+    /// been rebuilt in this boot.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.values.get(self.index_of(key)?)
     }
@@ -210,7 +211,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(hit)
     }
 
-    /// Checks that no key of that hash can be meant by the words on the way, after it was not found.
+    /// Checks that no key of that hash can be meant by the words on the way, after it was not
+    /// found.
     fn expect_absent(&self, hash: u64) -> Result<(), Refusal> {
         if self.is_whole {
             return Ok(());

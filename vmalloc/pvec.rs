@@ -66,15 +66,16 @@ impl<T: Preservable> PVec<T> {
         self.area
     }
 
-    /// Returns whether the bytes behind the last element, as many as an element has, are 0; also if there
-    /// is no room behind it. They are not if an element was written there and not published; or if it
-    /// was, and the length is damaged.
+    /// Returns whether the bytes behind the last element, as many as an element has, are 0; also if
+    /// there is no room behind it. They are not if an element was written there and not published;
+    /// or if it was, and the length is damaged.
     pub fn is_clear_behind(&self) -> bool {
         self.area.raw().is_clear_behind()
     }
 
-    /// Returns what stands behind the last element, where the next one will be written; `None` if there is
-    /// no room. It was never published, or it was and is not any more, or the length is damaged.
+    /// Returns what stands behind the last element, where the next one will be written; `None` if
+    /// there is no room. It was never published, or it was and is not any more, or the length is
+    /// damaged.
     pub fn behind(&self) -> Option<&T> {
         self.area.raw().behind()
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One flipped bit in a record of the arena table: what it describes is refused, and there again when
-//! the bit is mended; nothing takes its place, its name, or its record.
+//! One flipped bit in a record of the arena table: what it describes is refused, and there again
+//! when the bit is mended; nothing takes its place, its name, or its record.
 //!
-//! Tried against code that was broken on purpose, and noticed: a record is free whose `kind` is 0; its
-//! generation is compared before its checksum; free records have no checksum; what lies behind the
-//! arena table is not looked at.
+//! Tried against code that was broken on purpose, and noticed: a record is free whose `kind` is 0;
+//! its generation is compared before its checksum; free records have no checksum; what lies behind
+//! the arena table is not looked at.
 
 mod framework_common;
 
@@ -56,7 +56,8 @@ fn image() -> (Image, u64) {
     (image, at)
 }
 
-/// Boots an image with a bit flipped, does something, mends the bit in what is left, and boots that.
+/// Boots an image with a bit flipped, does something, mends the bit in what is left, and boots
+/// that.
 fn flipped<R>(image: &Image, bit: Bit, f: impl FnOnce() -> R) -> (R, Vec<String>, Kernel) {
     let mut damaged = image.clone();
     bit.flip(&mut damaged);

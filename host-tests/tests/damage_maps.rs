@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One flipped bit in what a map consists of: it is refused, and there again when the bit is mended; it is
-//! neither freed nor made anew.
+//! One flipped bit in what a map consists of: it is refused, and there again when the bit is
+//! mended; it is neither freed nor made anew.
 //!
-//! At 110fb01 an area that is gone was ENOENT without a word, and words and keys were silent in `damage_sweep`.
+//! At 110fb01 an area that is gone was ENOENT without a word, and words and keys were silent in
+//! `damage_sweep`.
 
 mod framework_common;
 
@@ -63,8 +64,8 @@ fn image() -> (Image, Layout, u64, MapSer) {
     (image, layout, at, ser)
 }
 
-/// Boots an image with a bit flipped, does something, and looks whether, with the bit mended in what is
-/// left, all keys are there.
+/// Boots an image with a bit flipped, does something, and looks whether, with the bit mended in
+/// what is left, all keys are there.
 #[track_caller]
 fn flipped<R>(image: &Image, bit: Bit, f: impl FnOnce() -> R) -> (R, Vec<String>) {
     let mut damaged = image.clone();
@@ -173,7 +174,8 @@ fn the_length_of_the_head() {
     assert!(said[0].contains("ArenaSer at 0x10: len is 0x0, expected at least 0x1"));
 }
 
-/// There are 21 keys: without the lowest bit of their number, it seems as if one had been about to come.
+/// There are 21 keys: without the lowest bit of their number, it seems as if one had been about to
+/// come.
 #[test]
 fn the_length_of_the_keys() {
     let (image, layout, _, ser) = image();
@@ -186,8 +188,8 @@ fn the_length_of_the_keys() {
     );
 }
 
-/// A key whose word is damaged is not given another value, and whoever asks for it is told why it is not
-/// found.
+/// A key whose word is damaged is not given another value, and whoever asks for it is told why it
+/// is not found.
 #[test]
 fn a_word_and_a_key() {
     let (image, layout, _, ser) = image();

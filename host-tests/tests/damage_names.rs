@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One flipped bit in the dictionary: a name is found, or it is refused; never is it taken for one that
-//! is not there, and made anew.
+//! One flipped bit in the dictionary: a name is found, or it is refused; never is it taken for one
+//! that is not there, and made anew.
 //!
-//! Tried against code that was broken on purpose, and noticed: a name whose string does not have its
-//! hash is passed by; so is a word whose tag is not that of its entry; a hash table is rebuilt of such
-//! words; a branch is taken out though an entry of it is damaged. Not noticed by itself: an entry is
-//! appended without a look at what is behind the last one (links refuse it here before).
+//! Tried against code that was broken on purpose, and noticed: a name whose string does not have
+//! its hash is passed by; so is a word whose tag is not that of its entry; a hash table is rebuilt
+//! of such words; a branch is taken out though an entry of it is damaged. Not noticed by itself: an
+//! entry is appended without a look at what is behind the last one (links refuse it here before).
 
 mod framework_common;
 
@@ -146,8 +146,8 @@ fn a_word_of_the_hash_table() {
     }
 }
 
-/// A word whose tag is another is not carried on to a table in which it would stand where nobody looks
-/// for it.
+/// A word whose tag is another is not carried on to a table in which it would stand where nobody
+/// looks for it.
 #[test]
 fn a_table_that_is_rebuilt() {
     let (image, layout) = image();

@@ -3,14 +3,15 @@
 //! Each bit of what names and handles lead by, flipped: arena records, entries and strings of the
 //! dictionary, words of hash tables, heads and states of maps, and the words of the root page.
 //!
-//! A kernel boots the image with the bit flipped, opens everything by name and by handle, lists, tries
-//! to take names away, changes the map, makes new names. Then the bit is mended in what that kernel
-//! left, and the next one looks whether everything is there. Each outcome is one of these:
+//! A kernel boots the image with the bit flipped, opens everything by name and by handle, lists,
+//! tries to take names away, changes the map, makes new names. Then the bit is mended in what that
+//! kernel left, and the next one looks whether everything is there. Each outcome is one of these:
 //!
 //! - harmless: all was right;
-//! - refused: something was EINVAL (or EOPNOTSUPP), with a line, and all is there once the bit is mended;
-//! - silent: something was empty, other, or gone, and nobody said so; or it was lost for good. There are
-//!   none, but for the kinds that [`KNOWN`] names.
+//! - refused: something was EINVAL (or EOPNOTSUPP), with a line, and all is there once the bit is
+//!   mended;
+//! - silent: something was empty, other, or gone, and nobody said so; or it was lost for good.
+//!   There are none, but for the kinds that [`KNOWN`] names.
 //!
 //! Bits are sampled, one in `STEP`, from another beginning for each structure; with
 //! `KPRESERVE_ALL_BITS=1` in the environment all of them are tried (use `--release`).
@@ -70,7 +71,8 @@ use kpreserve_vmalloc::abi::MapSer;
 /// One bit in so many is tried by default.
 const STEP: u64 = 5;
 
-/// Lengths of what is a user's: no checksum covers them, and there is nothing to compare them with. See
+/// Lengths of what is a user's: no checksum covers them, and there is nothing to compare them with.
+/// See
 /// *Damage that is not seen* in Documentation/design-notes.rst.
 const KNOWN: [&str; 1] = ["len of a user's area"];
 

@@ -120,7 +120,8 @@ fn memory_of_one_zone_is_mixed() {
     assert_eq!(machine.counters().pages_out, 200);
 }
 
-/// All that was there at boot is found, however little it is; then it is ENOMEM, and nothing stays aside.
+/// All that was there at boot is found, however little it is; then it is ENOMEM, and nothing stays
+/// aside.
 #[test]
 fn nothing_stays_aside() {
     for config in [zones(), mixed()] {

@@ -2,10 +2,11 @@
 
 //! What C calls through a pointer has C's types, by their names.
 //!
-//! A kernel with CONFIG_CFI hashes the types of arguments and result, structs by their names, and stops at
-//! a call of another hash. rustc does not see C's prototypes, nor clang ours: `kpreserve/luo/layout.c`
-//! repeats those of LUO's callbacks, and the compiler compares it with LUO's header in each build; here
-//! it is compared with `bindings.rs`. The scenarios on the `cfi` kernel see the hashes themselves.
+//! A kernel with CONFIG_CFI hashes the types of arguments and result, structs by their names, and
+//! stops at a call of another hash. rustc does not see C's prototypes, nor clang ours:
+//! `kpreserve/luo/layout.c` repeats those of LUO's callbacks, and the compiler compares it with
+//! LUO's header in each build; here it is compared with `bindings.rs`. The scenarios on the `cfi`
+//! kernel see the hashes themselves.
 //!
 //! Tried against code that was broken on purpose:
 //!
@@ -35,7 +36,8 @@ const FOLDERS: &[&str] = &[
     "selftests/bench",
 ];
 
-/// What functions that C calls may point to: `void`, and structs by C's names. Those of `kernel::bindings` have them by bindgen.
+/// What functions that C calls may point to: `void`, and structs by C's names. Those of
+/// `kernel::bindings` have them by bindgen.
 const POINTEES: &[&str] = &[
     "c_void",
     "file",

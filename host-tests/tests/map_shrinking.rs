@@ -180,8 +180,8 @@ fn a_cut_leaves_the_last_key_or_an_empty_map() {
     assert!(nr_seen[0] > 0 && nr_seen[1] > 0, "{nr_seen:?}");
 }
 
-/// After the freeze nothing is given back; before, a removal that succeeds has removed, whatever becomes
-/// of the memory.
+/// After the freeze nothing is given back; before, a removal that succeeds has removed, whatever
+/// becomes of the memory.
 #[test]
 fn a_removal_does_not_fail_for_memory() {
     let machine = SimMachine::boot(Config::with_pages(1024));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Named objects of types that are not what they seem: two modules with one compatible string, and an
-//! object that seems to be gone.
+//! Named objects of types that are not what they seem: two modules with one compatible string, and
+//! an object that seems to be gone.
 //!
 //! Both fail at 110fb01.
 

@@ -2,12 +2,12 @@
 
 //! What has to be looked at before a name is said not to be there, or is taken away.
 //!
-//! An answer that is wrong costs all that the name stands for: the next open puts an empty thing in its
-//! place. So "not there" is said after each word on the way was found to lead to an entry of its tag,
-//! and each entry of the same hash to have a string of that hash. Of a dictionary of which one bit
-//! flipped, this is a proof: a name that is there has a word on the way; if its tag or its number
-//! flipped, it does not agree with the entry that it leads to, and if the name flipped, it does not
-//! agree with its hash.
+//! An answer that is wrong costs all that the name stands for: the next open puts an empty thing in
+//! its place. So "not there" is said after each word on the way was found to lead to an entry of
+//! its tag, and each entry of the same hash to have a string of that hash. Of a dictionary of which
+//! one bit flipped, this is a proof: a name that is there has a word on the way; if its tag or its
+//! number flipped, it does not agree with the entry that it leads to, and if the name flipped, it
+//! does not agree with its hash.
 
 use kernel::prelude::*;
 use kpreserve_kho::{
@@ -66,8 +66,9 @@ impl Dictionary {
         hash
     }
 
-    /// Checks of the entries of a branch, before it is decided that they go, that each of them is whole
-    /// and has its bucket: what is written down and cannot be done would be in the way of all others.
+    /// Checks of the entries of a branch, before it is decided that they go, that each of them is
+    /// whole and has its bucket: what is written down and cannot be done would be in the way of all
+    /// others.
     pub(super) fn expect_unlinkable(&self, branch: Branch) -> Result<Branch, Refusal> {
         let mut number = branch.leaf;
         loop {
@@ -90,11 +91,11 @@ impl Dictionary {
         }
     }
 
-    /// Checks that the strings end where they say, before one is appended: that nothing behind their end
-    /// is the string of an entry, which the next one would be written over.
+    /// Checks that the strings end where they say, before one is appended: that nothing behind
+    /// their end is the string of an entry, which the next one would be written over.
     ///
-    /// Cost: a byte. If there is something behind the end, as a cut may leave it, or as a length that is
-    /// damaged would have it: a pass over the entries.
+    /// Cost: a byte. If there is something behind the end, as a cut may leave it, or as a length
+    /// that is damaged would have it: a pass over the entries.
     pub(super) fn expect_strings_end(&self) -> Result<(), Refusal> {
         if self.strings.is_clear_behind() {
             return Ok(());

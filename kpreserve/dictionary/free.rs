@@ -54,8 +54,8 @@ impl Dictionary {
         Ok(index)
     }
 
-    /// Checks that no entry lies behind the last one. They are published as zeros, so whatever else is
-    /// there was published once, and the length is damaged.
+    /// Checks that no entry lies behind the last one. They are published as zeros, so whatever else
+    /// is there was published once, and the length is damaged.
     fn expect_nothing_behind(&self) -> Result<(), Refusal> {
         let nr = self.entries.len() as u64;
         expect(

@@ -41,8 +41,8 @@ impl Dictionary {
         self.string_at(entry.compatible_offset, entry.compatible_len)
     }
 
-    /// Returns the name of some object of that compatible string, `None` if there is none. For messages:
-    /// costs a pass over the entries.
+    /// Returns the name of some object of that compatible string, `None` if there is none. For
+    /// messages: costs a pass over the entries.
     pub(crate) fn object_of(&self, compatible: &str) -> Option<Name> {
         let mut indices = 0..self.entries.len() as u32;
         indices.find_map(|index| {

@@ -47,9 +47,9 @@ impl Dictionary {
     ///
     /// # Errors
     ///
-    /// EINVAL if a bucket or an entry is damaged, which is carried on: where it stands; but for entries
-    /// that no bucket refers to, which a cut left half written. ENOMEM, also if there would be more strings than
-    /// before. The dictionary goes on with the areas it has.
+    /// EINVAL if a bucket or an entry is damaged, which is carried on: where it stands; but for
+    /// entries that no bucket refers to, which a cut left half written. ENOMEM, also if there would
+    /// be more strings than before. The dictionary goes on with the areas it has.
     pub(crate) fn compact(
         &mut self,
         pass: &GatePass<'_>,

@@ -3,10 +3,11 @@
 //! LUO's structs (include/linux/liveupdate.h), for which the kernel has no Rust bindings. layout.c
 //! compares each with the header, and a test of the host compares layout.c with this.
 //!
-//! Their names are C's, as bindgen would have them, and that is no matter of taste. A kernel with control-flow
-//! integrity (CONFIG_CFI) compares, before it calls through a pointer, a hash of the type that it expects
-//! with one that stands before the function. What rustc hashes of a `repr(C)` struct is its name, of an
-//! `extern "C"` function its arguments' and its result's types. Another name in a `use` does not show.
+//! Their names are C's, as bindgen would have them, and that is no matter of taste. A kernel with
+//! control-flow integrity (CONFIG_CFI) compares, before it calls through a pointer, a hash of the
+//! type that it expects with one that stands before the function. What rustc hashes of a `repr(C)`
+//! struct is its name, of an `extern "C"` function its arguments' and its result's types. Another
+//! name in a `use` does not show.
 
 use kernel::bindings::{
     file,

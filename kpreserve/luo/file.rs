@@ -61,8 +61,8 @@ pub trait FileHandler: Send + Sync + 'static {
     /// state, memory above all, is for the [`Owner`](Self::Owner) to keep.
     fn unpreserve(&self, file: &LocalFile, state: Self::Owner);
 
-    /// The kernel is about to be replaced: the last chance to change the state, or to stop that. LUO passes
-    /// over handlers that have none.
+    /// The kernel is about to be replaced: the last chance to change the state, or to stop that.
+    /// LUO passes over handlers that have none.
     ///
     /// # Errors
     ///
@@ -71,8 +71,8 @@ pub trait FileHandler: Send + Sync + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own freeze failed. LUO passes
-    /// over handlers that have none.
+    /// Undoes [`freeze`](Self::freeze): another file's failed. Not called for a file whose own
+    /// freeze failed. LUO passes over handlers that have none.
     fn unfreeze(&self, _file: &LocalFile, _state: Borrowed<'_, Self>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -92,8 +92,8 @@ pub trait FileHandler: Send + Sync + 'static {
 
     /// Returns whether the session may be finished, as far as this file goes; if not, user space gets
     /// EBUSY and may try again. Asked, too, when user space closes a session that it has retrieved, by the end of its process for
-    /// one: then there is nobody to try again, and LUO keeps the session and its files until the kernel is left. LUO takes the
-    /// files of handlers that have none as ready.
+    /// one: then there is nobody to try again, and LUO keeps the session and its files until the
+    /// kernel is left. LUO takes the files of handlers that have none as ready.
     fn can_finish(&self, _outcome: Outcome<'_>) -> bool {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -111,13 +111,14 @@ pub trait FileHandler: Send + Sync + 'static {
         drop(state);
     }
 
-    /// Returns how many bytes are lost with a state that nobody retrieves: for the log. The state may be damaged.
+    /// Returns how many bytes are lost with a state that nobody retrieves: for the log. The state
+    /// may be damaged.
     fn size_bytes(_state: &Self::State) -> u64 {
         size_of::<Self::State>() as u64
     }
 
-    /// What is the same for two files that must not both be preserved, and for no others: LUO keeps files under it. For
-    /// handlers that have none it is the address of the file.
+    /// What is the same for two files that must not both be preserved, and for no others: LUO keeps
+    /// files under it. For handlers that have none it is the address of the file.
     fn id(_file: &LocalFile) -> usize {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

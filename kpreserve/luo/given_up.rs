@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files that the previous kernel preserved and nobody has retrieved in this one: counted, so that the log says
-//! how much is lost.
+//! Files that the previous kernel preserved and nobody has retrieved in this one: counted, so that
+//! the log says how much is lost.
 
 use kernel::prelude::*;
 use kernel::sync::atomic::{
@@ -26,8 +26,8 @@ impl GivenUp {
         }
     }
 
-    /// Counts a file that is discarded with its session. The numbers go up, so the last line has them all, as far as
-    /// lines are not held back.
+    /// Counts a file that is discarded with its session. The numbers go up, so the last line has
+    /// them all, as far as lines are not held back.
     pub(super) fn discarded(&self, compatible: &str, nr_bytes: u64) {
         let nr_files = self.nr_files.fetch_add(1, Relaxed).wrapping_add(1);
         let nr_bytes = self
@@ -45,7 +45,8 @@ impl GivenUp {
         }
     }
 
-    /// Says at the end of this kernel what has become of all that was never retrieved. `nr_files` are given up now.
+    /// Says at the end of this kernel what has become of all that was never retrieved. `nr_files`
+    /// are given up now.
     pub(super) fn report(&self, compatible: &str, nr_files: u64, nr_bytes: u64) {
         let (discarded, discarded_bytes) =
             (self.nr_files.load(Relaxed), self.nr_bytes.load(Relaxed));

@@ -157,7 +157,8 @@ pub(super) unsafe fn known_of(raw: *mut bindings::Flb) -> *mut c_void {
     unsafe { bindings::kpreserve_luo_known_of_flb(raw) }
 }
 
-/// Returns whether the state that an earlier kernel left has been finished in this boot, by whatever module.
+/// Returns whether the state that an earlier kernel left has been finished in this boot, by
+/// whatever module.
 ///
 /// # Safety
 ///

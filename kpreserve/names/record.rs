@@ -2,8 +2,8 @@
 
 //! Records of the arena table: which one a handle names, and which ones are free.
 //!
-//! That something has ended is believed only of a record that is sound: else its name would stand for
-//! nothing, and the next open would put a new, empty thing in the place of what is there.
+//! That something has ended is believed only of a record that is sound: else its name would stand
+//! for nothing, and the next open would put a new, empty thing in the place of what is there.
 
 use kernel::prelude::*;
 use kpreserve_kho::{
@@ -32,8 +32,8 @@ use crate::framework::Framework;
 ///
 /// # Errors
 ///
-/// EINVAL if there is no such record or it is refused; ENOENT if its arena has ended, ESTALE if another
-/// one has taken the place.
+/// EINVAL if there is no such record or it is refused; ENOENT if its arena has ended, ESTALE if
+/// another one has taken the place.
 pub(super) fn named_by<T>(
     framework: &'static Framework,
     arenas: &PVec<ArenaSer>,
@@ -103,8 +103,8 @@ pub(super) fn is_for_all(framework: &'static Framework, arenas: &PVec<ArenaSer>,
     checked.map_err(Refusal::report).is_ok() && !framework.is_claimed(id)
 }
 
-/// Checks that no record lies behind the last one, which the next one would be written over: records
-/// are published as zeros, so whatever else is there was published once.
+/// Checks that no record lies behind the last one, which the next one would be written over:
+/// records are published as zeros, so whatever else is there was published once.
 ///
 /// # Errors
 ///

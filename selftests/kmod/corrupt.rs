@@ -4,8 +4,8 @@
 //!
 //! Where a checksum would give the damage away at once, ways that end in `-sealed` make it right
 //! again, so that the checks behind it have to do their work: that is what a faulty kernel, rather
-//! than a faulty memory, would leave. Ways that end in `-bit` flip a single bit, and mend it if they are
-//! gone a second time.
+//! than a faulty memory, would leave. Ways that end in `-bit` flip a single bit, and mend it if
+//! they are gone a second time.
 
 use kernel::str::CString;
 use kpreserve::kho::RunSer;

@@ -41,8 +41,8 @@ fn cache() -> Result<Cache<LargeSer>> {
     given("cache", Cache::open(CACHE, GFP_KERNEL))
 }
 
-/// `reclaim.prepare BYTES`: allocates so much, which `bytes` says, and frees it: runs that are empty, but
-/// still there, until the cache comes to rest.
+/// `reclaim.prepare BYTES`: allocates so much, which `bytes` says, and frees it: runs that are
+/// empty, but still there, until the cache comes to rest.
 pub(crate) fn prepare(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let size_bytes = words.number()?;
     let cache = cache()?;

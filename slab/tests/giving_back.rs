@@ -31,7 +31,8 @@ use world::{
 const NR_PAGES_KEPT_MAX: usize = 16;
 
 impl World {
-    /// What the kernel does a while after the cache has been used, and each time the worker is woken.
+    /// What the kernel does a while after the cache has been used, and each time the worker is
+    /// woken.
     fn settle(&self) {
         while self.raw.is_in_use() {
             self.raw.begin_settling();
@@ -97,7 +98,8 @@ fn what_cpus_hold_keeps_no_run() {
     w.machine.assert_sound();
 }
 
-/// All that is freed fits into a sheaf that was settled before: nothing slow happens but that it opens.
+/// All that is freed fits into a sheaf that was settled before: nothing slow happens but that it
+/// opens.
 #[test]
 fn a_few_that_are_freed_late_are_noticed() {
     let w = World::with_pages(4096);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where free slots are looked for: all of them are found, and a cache that is full is not searched for
-//! each run that it grows by.
+//! Where free slots are looked for: all of them are found, and a cache that is full is not searched
+//! for each run that it grows by.
 //!
 //! Tried against code that was broken on purpose (slab/):
 //!

@@ -2,9 +2,9 @@
 
 //! Whether words and entries agree, before something is done that relies on it.
 //!
-//! A word has the tag and the number of an entry; the entry has the hash that the tag is made of. So one
-//! of the two gives the other away if a bit of it flipped. Unless the tag is 0, no single bit makes an
-//! empty bucket of a word, which a walk would end at.
+//! A word has the tag and the number of an entry; the entry has the hash that the tag is made of.
+//! So one of the two gives the other away if a bit of it flipped. Unless the tag is 0, no single
+//! bit makes an empty bucket of a word, which a walk would end at.
 
 use kpreserve_kho::{
     refusal::Relation,
@@ -20,8 +20,9 @@ use super::word::{
 use super::Buckets;
 
 impl Buckets {
-    /// Checks that no entry of that hash can be meant by the words on the way, after it was not found: that
-    /// each of them leads to an entry of its tag. `hash_of` returns the hash of an entry.
+    /// Checks that no entry of that hash can be meant by the words on the way, after it was not
+    /// found: that each of them leads to an entry of its tag. `hash_of` returns the hash of an
+    /// entry.
     ///
     /// Cost: that of [`find`](Self::find), and a look at the entry of each word on the way.
     ///
@@ -44,8 +45,8 @@ impl Buckets {
         Ok(())
     }
 
-    /// Checks of each word of the table that it leads to an entry of its tag: before what depends on all
-    /// of them. Cost: a pass over the table, and over the entries.
+    /// Checks of each word of the table that it leads to an entry of its tag: before what depends
+    /// on all of them. Cost: a pass over the table, and over the entries.
     ///
     /// # Errors
     ///
@@ -61,8 +62,9 @@ impl Buckets {
         Ok(())
     }
 
-    /// Goes through the entries in no order. Words that lead to none of their tag are logged, and passed by;
-    /// `hash_of` returns the hash of an entry, or is `None` if all words are known to be sound.
+    /// Goes through the entries in no order. Words that lead to none of their tag are logged, and
+    /// passed by; `hash_of` returns the hash of an entry, or is `None` if all words are known to be
+    /// sound.
     pub(crate) fn sound_indices<'a>(
         &'a self,
         nr_entries: usize,

@@ -116,8 +116,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Takes a key away and returns its value, `None` if it is not there. May sleep; at once if there is room
     /// for what is free.
     ///
-    /// With the last key the map gives its memory back, but for a few pages, as [`clear`](Self::clear)
-    /// does, [reserved](Self::reserve) room included. Cost: O(1) amortised.
+    /// With the last key the map gives its memory back, but for a few pages, as
+    /// [`clear`](Self::clear) does, [reserved](Self::reserve) room included. Cost: O(1) amortised.
     ///
     /// # Errors
     ///
@@ -172,13 +172,14 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(value)
     }
 
-    /// Makes room for `additional` keys more, so that inserting them needs no memory, unless the map becomes
-    /// empty in between; if there is some, it may be used to clear tombstones. May sleep.
+    /// Makes room for `additional` keys more, so that inserting them needs no memory, unless the
+    /// map becomes empty in between; if there is some, it may be used to clear tombstones. May
+    /// sleep.
     ///
     /// # Errors
     ///
-    /// ENOMEM, EBUSY once the framework is frozen, EINVAL if the table wants to be rebuilt and a word of it
-    /// is damaged (logged): the map is as it was.
+    /// ENOMEM, EBUSY once the framework is frozen, EINVAL if the table wants to be rebuilt and a
+    /// word of it is damaged (logged): the map is as it was.
     pub fn reserve(&mut self, additional: usize) -> Result {
         let pass = self.head.raw().enter()?;
         self.keys.reserve_with(&pass, additional)?;

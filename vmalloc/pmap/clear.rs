@@ -9,8 +9,9 @@
 //! | the old table, the stack, the keys, the values are given back | the same |
 //! | the state does not say `CLEARING` any more | an empty map |
 //!
-//! A map that has lost its last key does the same of its own accord, if it has more than a few pages. So
-//! what it costs to give them back has been paid by the keys that came and went since it last did.
+//! A map that has lost its last key does the same of its own accord, if it has more than a few
+//! pages. So what it costs to give them back has been paid by the keys that came and went since it
+//! last did.
 
 use kernel::prelude::*;
 
@@ -22,8 +23,8 @@ use crate::buckets::NR_BUCKETS_MIN;
 const NR_PAGES_KEPT: usize = 16;
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
-    /// Takes all keys away: all or none, wherever a kexec stops it. Their memory is given back. May sleep.
-    /// Cost: a pass over all keys and values, which are cleared.
+    /// Takes all keys away: all or none, wherever a kexec stops it. Their memory is given back. May
+    /// sleep. Cost: a pass over all keys and values, which are cleared.
     ///
     /// # Errors
     ///
@@ -52,7 +53,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         self.finish_clearing(pass)
     }
 
-    /// Forgets keys and values, after a table without any has taken the place of theirs, which is idle.
+    /// Forgets keys and values, after a table without any has taken the place of theirs, which is
+    /// idle.
     pub(super) fn finish_clearing(&mut self, pass: &GatePass<'_>) -> Result {
         if let Some(idle) = &mut self.idle {
             give_back(pass, idle);
@@ -76,8 +78,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Gives back the memory of a map without keys. If that fails, the next removal tries again.
     #[cold]
     pub(super) fn shrink(&mut self, pass: &GatePass<'_>) {
-        // The number of keys follows from the stack of free indices, which the previous kernel may have
-        // damaged. Only the table proves that there are none.
+        // The number of keys follows from the stack of free indices, which the previous kernel may
+        // have damaged. Only the table proves that there are none.
         if !self.buckets.is_empty() {
             self.is_miscounted = true;
             return;

@@ -131,8 +131,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         expect_at_most(S, "nr_values", id, nr_values, nr_keys.saturating_add(1))?;
         expect_at_most(S, "nr_keys", id, nr_keys, nr_values)?;
         if nr_values > nr_keys {
-            // An insertion that had not come to its key, or the length of the keys is damaged. The value
-            // is about to be dropped: not if a bucket refers to it.
+            // An insertion that had not come to its key, or the length of the keys is damaged. The
+            // value is about to be dropped: not if a bucket refers to it.
             let mut indices = self.buckets.indices(self.values.len());
             if indices.any(|index| u64::from(index) == nr_keys) {
                 expect_equal(S, "nr_keys", id, nr_keys, nr_values)?;

@@ -257,8 +257,8 @@ impl RawArea {
         Some(unsafe { &*element })
     }
 
-    /// Returns whether all bytes of the element behind the last published one are 0; also if there is
-    /// no room for one.
+    /// Returns whether all bytes of the element behind the last published one are 0; also if there
+    /// is no room for one.
     pub(crate) fn is_clear_behind(&self) -> bool {
         let index = self.tail.len;
         let Some((first, start)) = self.inner.directory.locate(index) else {
@@ -266,8 +266,8 @@ impl RawArea {
         };
         let stride_bytes = self.inner.stride.bytes();
         let start = place_bytes(start, (index - first) * stride_bytes);
-        // SAFETY: the runs; the element lies whole in one of them. It is not published, so that only
-        // `&mut self` writes to it, and the reference borrows `self`.
+        // SAFETY: the runs; the element lies whole in one of them. It is not published, so that
+        // only `&mut self` writes to it, and the reference borrows `self`.
         let bytes = unsafe { slice::from_raw_parts(start, stride_bytes) };
         bytes.iter().all(|&byte| byte == 0)
     }

@@ -4,7 +4,8 @@
 //!
 //! The source is the plain one with an overlay: our tree as `drivers/kpreserve`, one `source` line in
 //! `drivers/Kconfig`, one `obj-` line in `drivers/Makefile`. It is seen at the same path, and the build folder starts as a copy
-//! of the unpatched kernel's (that of its flavour), so that make compiles little more than our code.
+//! of the unpatched kernel's (that of its flavour), so that make compiles little more than our
+//! code.
 
 use crate::{
     cache::{self, Cache},

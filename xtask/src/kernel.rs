@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unpatched kernels: the plain one, the one that watches itself, and the one that checks indirect calls. Each is built once per
-//! source, configuration and build root.
+//! Unpatched kernels: the plain one, the one that watches itself, and the one that checks indirect
+//! calls. Each is built once per source, configuration and build root.
 
 use crate::{
     buildroot::BuildRoot,

@@ -26,7 +26,8 @@ const PROGRAMS: &[&str] = &[
 /// Where they are made, inside the build root.
 const OUT: &str = "/src/programs";
 
-/// The file of a program of the build root, and its libraries: where each is inside, and outside. None if it is not one of these.
+/// The file of a program of the build root, and its libraries: where each is inside, and outside.
+/// None if it is not one of these.
 pub(crate) fn installed(shop: &Workshop, name: &str) -> Result<Option<Installed>> {
     let Some((_, inside)) = INSTALLED.iter().find(|(known, _)| *known == name) else {
         return Ok(None);

@@ -115,7 +115,8 @@ fn memory(scenario: &Scenario) -> Vec<String> {
     let size = &scenario.memory;
     let arguments = match &scenario.dimm {
         None => vec!["-m".to_owned(), size.clone()],
-        // Half a gigabyte below 4 GiB, the rest above, where the module is, too: the zones are those of a large machine.
+        // Half a gigabyte below 4 GiB, the rest above, where the module is, too: the zones are
+        // those of a large machine.
         Some(dimm) => vec![
             "-machine".to_owned(),
             "max-ram-below-4g=512M".to_owned(),

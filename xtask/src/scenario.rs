@@ -28,8 +28,8 @@ pub(crate) struct Scenario {
     /// As QEMU takes it, `2G`.
     #[serde(default = "two_gigabytes")]
     pub(crate) memory: String,
-    /// A memory module of this size beside it, which no firmware table of memory lists: each kernel of the chain finds it by ACPI,
-    /// as if it were plugged in then.
+    /// A memory module of this size beside it, which no firmware table of memory lists: each kernel
+    /// of the chain finds it by ACPI, as if it were plugged in then.
     #[serde(default)]
     pub(crate) dimm: Option<String>,
     /// Added to the command line of each kernel.
@@ -54,7 +54,8 @@ pub(crate) struct Scenario {
     /// come before ours of the same name.
     #[serde(default)]
     pub(crate) consumers: Vec<PathBuf>,
-    /// What the kernels of the chain must have said, at whatever time: parts of lines. For what comes when the steps are over.
+    /// What the kernels of the chain must have said, at whatever time: parts of lines. For what
+    /// comes when the steps are over.
     #[serde(default)]
     pub(crate) says: Vec<String>,
     /// Tests that may be skipped: parts of their names.
@@ -67,8 +68,9 @@ pub(crate) struct Scenario {
     /// as it should be.
     #[serde(default)]
     pub(crate) until: Option<String>,
-    /// What a kernel says when the step `crash` lets it panic: a part of that line, which must come once. The trace behind it, up to
-    /// the first line of the next kernel, is as it should be; any other panic is trouble.
+    /// What a kernel says when the step `crash` lets it panic: a part of that line, which must come
+    /// once. The trace behind it, up to the first line of the next kernel, is as it should be; any
+    /// other panic is trouble.
     #[serde(default)]
     pub(crate) crash: Option<String>,
     /// For scenarios that prove that the runner notices: the failure that it must report. Left out of `test`.
@@ -99,8 +101,8 @@ pub(crate) struct Generation {
     /// Prepared data in its initramfs, under /data: `packages`, `digests.bin`.
     #[serde(default)]
     pub(crate) data: Vec<String>,
-    /// Programs in its initramfs, under /programs; `run` runs them. A name is one of the kernel's own selftests, or `kexec` of
-    /// kexec-tools, a path with a slash,
+    /// Programs in its initramfs, under /programs; `run` runs them. A name is one of the kernel's
+    /// own selftests, or `kexec` of kexec-tools, a path with a slash,
     /// seen from the file, anybody's: it must need no libraries.
     #[serde(default)]
     pub(crate) programs: Vec<String>,

@@ -14,7 +14,8 @@ const VARIABLE: &str = "KPRESERVE_WITHOUT";
 pub(crate) struct Without(Vec<Variant>);
 
 impl Without {
-    /// Reads the variable. A word that is no kernel is an error: asked for before anything is built.
+    /// Reads the variable. A word that is no kernel is an error: asked for before anything is
+    /// built.
     pub(crate) fn read() -> Result<Self> {
         Self::parse(&env::var(VARIABLE).unwrap_or_default())
     }
@@ -31,7 +32,8 @@ impl Without {
         Ok(Self(kernels))
     }
 
-    /// Whether a scenario is left out on a kernel; says so. The caller counts it as failed: half of a test must not look like all of it.
+    /// Whether a scenario is left out on a kernel; says so. The caller counts it as failed: half of
+    /// a test must not look like all of it.
     pub(crate) fn skips(&self, scenario: &Scenario, variant: Variant) -> bool {
         let is_left_out = self.0.contains(&variant);
         if is_left_out {

@@ -207,8 +207,8 @@ fn catches_full_without_a_second_look() {
     });
 }
 
-/// Two slabs that are noted as full; a slot comes back to one while a search goes through both. What
-/// the search leaves is void, unless there is no free slot.
+/// Two slabs that are noted as full; a slot comes back to one while a search goes through both.
+/// What the search leaves is void, unless there is no free slot.
 fn dry_against_free(gives: fn(&Row, &Dry)) {
     let (dry, full, occupancy) = (
         Arc::new(Dry::new()),

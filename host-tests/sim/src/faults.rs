@@ -9,8 +9,8 @@ pub enum Call {
     Alloc,
     /// `preserve`: ENOMEM.
     Preserve,
-    /// `preserve`: EINVAL, as KHO says of what lies where it must not. Only where it is asked for by
-    /// name, as the same call may fail by [`Preserve`](Self::Preserve).
+    /// `preserve`: EINVAL, as KHO says of what lies where it must not. Only where it is asked for
+    /// by name, as the same call may fail by [`Preserve`](Self::Preserve).
     Refuse,
     /// `restore`: EINVAL; the page stays as it is.
     Restore,

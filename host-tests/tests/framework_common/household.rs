@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A small world with one of each: names in two directories and in none, what was discarded, and maps.
+//! A small world with one of each: names in two directories and in none, what was discarded, and
+//! maps.
 
 use kernel::prelude::{
     Result,

@@ -63,8 +63,8 @@ pub(super) unsafe extern "C" fn retrieve<F: FlbHandler>(args: *mut FlbOpArgs) ->
     let args = unsafe { &mut *args };
     // SAFETY: says the caller.
     let known = unsafe { Known::<F>::of(args) };
-    // Its files are gone with the module that had them: nobody would finish it a second time, and it would hold this module. The
-    // object is gone, too.
+    // Its files are gone with the module that had them: nobody would finish it a second time, and
+    // it would hold this module. The object is gone, too.
     // SAFETY: LUO's, from `raw::new_flb`.
     if unsafe { raw::is_finished(args.flb) } {
         return ENODATA.to_errno();

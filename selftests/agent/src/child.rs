@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A process of its own for what may kill who does it: the agent is init, and the machine lives no longer.
+//! A process of its own for what may kill who does it: the agent is init, and the machine lives no
+//! longer.
 
 use anyhow::{bail, ensure, Result};
 use std::{ffi::CString, io, os::fd::RawFd, thread, time::Duration};
@@ -14,7 +15,8 @@ pub(crate) enum End {
     Killed(i32),
 }
 
-/// Goes into the control group whose `cgroup.procs` this is, if any, makes an ioctl, and exits: 0, or the errno.
+/// Goes into the control group whose `cgroup.procs` this is, if any, makes an ioctl, and exits: 0,
+/// or the errno.
 ///
 /// It allocates nothing on the way.
 pub(crate) struct Ioctl<'a, T> {
@@ -31,7 +33,8 @@ impl<T> Ioctl<'_, T> {
         let pid = unsafe { libc::fork() };
         ensure!(pid >= 0, "fork: {}", io::Error::last_os_error());
         if pid == 0 {
-            // Nothing is dropped: who writes to a page copies it, and the group may have no room for one more.
+            // Nothing is dropped: who writes to a page copies it, and the group may have no room
+            // for one more.
             let status = self.in_child();
             // SAFETY: ends this process, and nothing of the parent.
             unsafe { libc::_exit(status) };
@@ -64,7 +67,8 @@ impl<T> Ioctl<'_, T> {
                 return errno();
             }
         }
-        // SAFETY: the argument is the struct of the command, says who makes this, and lives for the call.
+        // SAFETY: the argument is the struct of the command, says who makes this, and lives for the
+        // call.
         match unsafe { libc::ioctl(self.fd, self.command as _, &raw mut *self.args) } {
             0 => 0,
             _ => errno(),

@@ -33,7 +33,8 @@ pub(crate) fn crash(machine: &mut Machine, _arguments: &[String]) -> Result<()> 
     bail!("{TRIGGER} came back");
 }
 
-/// `vmcore`: there is a dump of the kernel that crashed, whose memory can be read. Replies `segments` and `bytes`.
+/// `vmcore`: there is a dump of the kernel that crashed, whose memory can be read. Replies
+/// `segments` and `bytes`.
 pub(crate) fn vmcore(machine: &mut Machine, _arguments: &[String]) -> Result<()> {
     let file = File::open(VMCORE).context(VMCORE)?;
     let mut header = [0; 64];

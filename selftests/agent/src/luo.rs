@@ -173,7 +173,8 @@ pub(crate) fn retrieve(machine: &mut Machine, arguments: &[String]) -> Result<()
     Ok(())
 }
 
-/// `luo-preserve-elsewhere SESSION TOKEN FILE [fails=ERRNO]`: session and file are passed to another process, which preserves.
+/// `luo-preserve-elsewhere SESSION TOKEN FILE [fails=ERRNO]`: session and file are passed to
+/// another process, which preserves.
 pub(crate) fn preserve_elsewhere(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (fails, rest) = words::option(arguments, "fails");
     let [session, token, file] = rest[..] else {
@@ -194,8 +195,8 @@ pub(crate) fn preserve_elsewhere(machine: &mut Machine, arguments: &[String]) ->
     Ok(())
 }
 
-/// `luo-retrieve-elsewhere SESSION TOKEN FILE [fails=ERRNO]`: the session is passed to another process, which retrieves, and passes
-/// back what it got.
+/// `luo-retrieve-elsewhere SESSION TOKEN FILE [fails=ERRNO]`: the session is passed to another
+/// process, which retrieves, and passes back what it got.
 pub(crate) fn retrieve_elsewhere(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (fails, rest) = words::option(arguments, "fails");
     let [session, token, file] = rest[..] else {
@@ -218,8 +219,8 @@ pub(crate) fn retrieve_elsewhere(machine: &mut Machine, arguments: &[String]) ->
     Ok(())
 }
 
-/// `luo-retrieve-in GROUP SESSION TOKEN FILE [fails=ERRNO]`: retrieves in a process of its own that goes into a control group before;
-/// then asks for the file again, which must say the same.
+/// `luo-retrieve-in GROUP SESSION TOKEN FILE [fails=ERRNO]`: retrieves in a process of its own that
+/// goes into a control group before; then asks for the file again, which must say the same.
 pub(crate) fn retrieve_in(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let (fails, rest) = words::option(arguments, "fails");
     let [group, name, token, _] = rest[..] else {
@@ -247,8 +248,8 @@ pub(crate) fn retrieve_in(machine: &mut Machine, arguments: &[String]) -> Result
     retrieve(machine, &arguments[1..])
 }
 
-/// `luo-preserve-killed SESSION TOKEN FILE MILLISECONDS`: preserves in a process of its own that is killed after a while. Replies
-/// `blocks`, the units of 512 bytes that the file has then.
+/// `luo-preserve-killed SESSION TOKEN FILE MILLISECONDS`: preserves in a process of its own that is
+/// killed after a while. Replies `blocks`, the units of 512 bytes that the file has then.
 pub(crate) fn preserve_killed(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let [name, token, file, after] = arguments else {
         bail!("luo-preserve-killed: SESSION TOKEN FILE MILLISECONDS");

@@ -42,8 +42,8 @@ struct Looks {
     seed: u64,
     /// Each how-manieth page has contents.
     every: u64,
-    /// How many words at the head of such a page have contents, and are looked at. The rest of a large file takes too
-    /// long in a machine that is emulated.
+    /// How many words at the head of such a page have contents, and are looked at. The rest of a
+    /// large file takes too long in a machine that is emulated.
     words: usize,
     seals: i32,
     flags: i32,
@@ -308,8 +308,8 @@ fn compare(file: &File, looks: &Looks) -> Result<()> {
     Ok(())
 }
 
-/// `memfd-descriptor FILE`: what belongs to the descriptor, or is only seen by it. Replies `cloexec`, and `named`, whether the file
-/// has a name, 0 or 1 each.
+/// `memfd-descriptor FILE`: what belongs to the descriptor, or is only seen by it. Replies
+/// `cloexec`, and `named`, whether the file has a name, 0 or 1 each.
 pub(crate) fn descriptor(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let [name] = arguments else {
         bail!("memfd-descriptor: FILE");

@@ -75,8 +75,8 @@ pub(crate) fn total(machine: &mut Machine, _arguments: &[String]) -> Result<()> 
     Ok(())
 }
 
-/// `memory-online STATE`: brings what was added, and is offline, online as `online_kernel` or `online_movable`. Replies `blocks`,
-/// how many blocks that were; there has to be one.
+/// `memory-online STATE`: brings what was added, and is offline, online as `online_kernel` or
+/// `online_movable`. Replies `blocks`, how many blocks that were; there has to be one.
 pub(crate) fn online(machine: &mut Machine, arguments: &[String]) -> Result<()> {
     let [state] = arguments else {
         bail!("memory-online: online_kernel or online_movable?");

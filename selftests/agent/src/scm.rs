@@ -87,7 +87,8 @@ fn receive(socket: RawFd) -> io::Result<(i32, [RawFd; NR_MAX])> {
     Ok((i32::from_ne_bytes(bytes), fds))
 }
 
-/// What the other process does: closes all that it has inherited but the socket, and calls `work` with what it was sent.
+/// What the other process does: closes all that it has inherited but the socket, and calls `work`
+/// with what it was sent.
 fn other(socket: RawFd, work: impl FnOnce([RawFd; NR_MAX]) -> io::Result<Option<RawFd>>) -> i32 {
     let closed = [(0, socket - 1), (socket + 1, i32::MAX)].map(|(first, last)| {
         // SAFETY: nothing here uses them any more; this process ends without looking back.
@@ -104,8 +105,8 @@ fn other(socket: RawFd, work: impl FnOnce([RawFd; NR_MAX]) -> io::Result<Option<
     i32::from(sent.is_err())
 }
 
-/// Lets another process, which gets these descriptors over a socket and has no others, do `work`. Returns its result, and the
-/// descriptor that it has sent back.
+/// Lets another process, which gets these descriptors over a socket and has no others, do `work`.
+/// Returns its result, and the descriptor that it has sent back.
 ///
 /// An error of the outer kind is one of the test itself.
 pub(crate) fn elsewhere(

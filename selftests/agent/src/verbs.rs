@@ -38,7 +38,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("kexec", power::kexec),
     // kexec-tools: loads it by /programs/kexec -c -l, which is kexec_load(2)
     ("kexec-tools", power::kexec_tools),
-    // crash-load: hands the next kernel over for a crash; crash: panics; vmcore: there is a dump (segments=..., bytes=...)
+    // crash-load: hands the next kernel over for a crash; crash: panics; vmcore: there is a dump
+    // (segments=..., bytes=...)
     ("crash-load", crash::load),
     ("crash", crash::crash),
     ("vmcore", crash::vmcore),
@@ -93,10 +94,12 @@ const VERBS: &[(&str, Verb)] = &[
     ("luo-preserve", luo::preserve),
     ("luo-retrieve", luo::retrieve),
     ("luo-finish", luo::finish),
-    // The same two, by another process that got the descriptors over a socket, and passes back what it retrieves
+    // The same two, by another process that got the descriptors over a socket, and passes back what
+    // it retrieves
     ("luo-preserve-elsewhere", luo::preserve_elsewhere),
     ("luo-retrieve-elsewhere", luo::retrieve_elsewhere),
-    // In processes of their own: luo-retrieve-in GROUP ..., luo-preserve-killed SESSION TOKEN FILE MILLISECONDS
+    // In processes of their own: luo-retrieve-in GROUP ..., luo-preserve-killed SESSION TOKEN FILE
+    // MILLISECONDS
     ("luo-retrieve-in", luo::retrieve_in),
     ("luo-preserve-killed", luo::preserve_killed),
     // The same, each allocation failing once: luo-preserve-faults SESSION TOKEN FILE, luo-retrieve-faults ... COUNT
