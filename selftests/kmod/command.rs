@@ -78,6 +78,8 @@ const COMMANDS: &[(&str, Command)] = &[
     // objects.thin KTH SEED frees every KTH, objects.refill SEED allocates them anew: the cache must not grow
     ("objects.thin", objects::thin),
     ("objects.refill", objects::refill),
+    // objects.leave-empty N SEED: empty runs for the next kernel, behind a closed gate
+    ("objects.leave-empty", objects::leave_empty),
     // objects.first: opens the cache, allocates and claims one object, and says how long each took
     ("objects.first", objects::first),
     // objects.finish: frees what nobody claimed; objects.clear: all

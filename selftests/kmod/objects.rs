@@ -113,6 +113,23 @@ pub(crate) fn thin(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+/// `objects.leave-empty N SEED`: N objects more, which are freed behind a closed gate: the worker gives no run
+/// back, and the next kernel finds empty ones. The gate stays closed.
+pub(crate) fn leave_empty(words: &mut Words<'_>, reply: &mut Reply) -> Result {
+    let nr_objects = words.number()?;
+    let seed = words.number()? as u64;
+    let cache = cache()?;
+    let mut items = KVVec::with_capacity(nr_objects, GFP_KERNEL)?;
+    for number in 0..nr_objects {
+        let item = cache.alloc(ItemSer::new(number as u64, seed), GFP_KERNEL)?;
+        items.push(item, GFP_KERNEL)?;
+    }
+    given("framework", kpreserve::global::framework())?.freeze();
+    drop(items);
+    report(&cache, reply);
+    Ok(())
+}
+
 /// `objects.refill SEED`: allocates anew what `objects.thin` freed, in this kernel or an earlier one.
 ///
 /// The free slots of the slabs that are there have to do: EBADMSG if the cache grew.
