@@ -26,32 +26,11 @@
 #endif
 
 #include "helpers.h"
-
-/* kho.rs knows the first; any other negative number is the second. */
-#define KPRESERVE_NOT_MEMORY		-1
-#define KPRESERVE_NOT_PRESERVED		-2
-
-/*
- * Private to KHO (union kho_page_info): what page->private of the first page
- * of an incoming block holds. Documentation/upstream.rst has the patch that
- * would replace this copy by a function.
- */
-union kpreserve_kho_page {
-	unsigned long private;
-	struct {
-		unsigned int order;
-		unsigned int magic;
-	};
-};
-
-#define KPRESERVE_KHO_MAGIC		0x4b484f50U
+#include "page.h"
 
 /* The formats are built on pages of 4 KiB, and on folios of up to 4 MiB. */
 static_assert(PAGE_SIZE == 4096);
 static_assert(MAX_PAGE_ORDER >= 10);
-
-static_assert(sizeof(union kpreserve_kho_page) ==
-	      sizeof(((struct page *)0)->private));
 
 void kpreserve_window(unsigned long *virt_base, u64 *size_bytes)
 {
@@ -174,14 +153,8 @@ void kpreserve_unpreserve_run(u64 phys, unsigned int order)
 int kpreserve_probe(u64 phys)
 {
 	struct page *page = pfn_to_online_page(PHYS_PFN(phys));
-	union kpreserve_kho_page info;
 
-	if (!page)
-		return KPRESERVE_NOT_MEMORY;
-	info.private = READ_ONCE(page->private);
-	if (info.magic != KPRESERVE_KHO_MAGIC || info.order > MAX_PAGE_ORDER)
-		return KPRESERVE_NOT_PRESERVED;
-	return info.order;
+	return page ? kpreserve_kho_order(page) : KPRESERVE_NOT_MEMORY;
 }
 
 int kpreserve_restore_run(u64 phys, unsigned int order)

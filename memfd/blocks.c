@@ -26,6 +26,7 @@
  */
 #include <../mm/internal.h>
 
+#include "../kho/page.h"
 #include "shmem.h"
 
 /* kho/helpers.c; the order of an incoming block, or a negative number. */
@@ -38,7 +39,7 @@ int kpreserve_probe(u64 phys);
  */
 static u32 kpreserve_memfd_block_order(u64 pfn, u32 nr_pages, u32 order)
 {
-	if (order)
+	if (order || nr_pages == 1)
 		return order;
 	order = min_t(u32, ilog2(nr_pages), MAX_PAGE_ORDER);
 	return pfn ? min_t(u32, count_trailing_zeros(pfn), order) : order;
@@ -81,6 +82,9 @@ void kpreserve_memfd_unpreserve(u64 pfn, u32 nr_pages, u32 order, u32 end)
 /* Pages that are accounted at once. */
 #define KPRESERVE_MEMFD_ACCOUNT_BATCH	1024
 
+/* Calls no OOM killer. */
+#define KPRESERVE_MEMFD_NO_OOM		(__GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 /* Pages that a group that is full is not asked about before it is asked again. */
 #define KPRESERVE_MEMFD_UNASKED		1024
 
@@ -113,21 +117,25 @@ void kpreserve_memfd_account(struct file *file,
  * is full nevertheless goes beyond its limit, as mem_cgroup_replace_folio() has
  * it do for memory that is there. Its OOM killer is not called from here.
  */
-static void kpreserve_memfd_charge(struct folio *folio, gfp_t gfp,
-				   struct kpreserve_memfd_filling *filling)
+static noinline void kpreserve_memfd_charge_beyond(struct folio *folio, u32 nr_pages,
+						   struct kpreserve_memfd_filling *filling)
 {
-	u32 nr_pages = folio_nr_pages(folio);
-
-	gfp |= __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
-	if (!filling->unasked) {
-		if (likely(!mem_cgroup_charge(folio, NULL, gfp)))
-			return;
+	if (!filling->unasked)
 		filling->unasked = KPRESERVE_MEMFD_UNASKED;
-	}
 	/* Neither waits nor fails. */
-	mem_cgroup_charge(folio, NULL, GFP_NOWAIT | __GFP_NOFAIL);
+	mem_cgroup_charge(folio, current->mm, GFP_NOWAIT | __GFP_NOFAIL);
 	filling->unasked -= min(filling->unasked, nr_pages);
 	filling->beyond_group += nr_pages;
+}
+
+/* gfp has KPRESERVE_MEMFD_NO_OOM. */
+static __always_inline void kpreserve_memfd_charge(struct folio *folio, u32 nr_pages,
+						   gfp_t gfp,
+						   struct kpreserve_memfd_filling *filling)
+{
+	if (unlikely(filling->unasked) ||
+	    unlikely(mem_cgroup_charge(folio, current->mm, gfp)))
+		kpreserve_memfd_charge_beyond(folio, nr_pages, filling);
 }
 
 /*
@@ -140,8 +148,9 @@ static bool kpreserve_memfd_nomem(struct xa_state *xas, gfp_t gfp,
 	struct mem_cgroup *group;
 	bool again;
 
-	if (!filling->unasked &&
-	    xas_nomem(xas, gfp | __GFP_RETRY_MAYFAIL | __GFP_NOWARN))
+	if (likely(xas_error(xas) != -ENOMEM))
+		return xas_nomem(xas, gfp);
+	if (!filling->unasked && xas_nomem(xas, gfp | KPRESERVE_MEMFD_NO_OOM))
 		return true;
 	group = set_active_memcg(root_mem_cgroup);
 	again = xas_nomem(xas, gfp | __GFP_NOFAIL);
@@ -159,8 +168,7 @@ static int kpreserve_memfd_add_folio(struct address_space *mapping,
 
 	if (!filling->unasked)
 		err = shmem_add_to_page_cache(folio, mapping, index, NULL,
-					      gfp | __GFP_RETRY_MAYFAIL |
-					      __GFP_NOWARN);
+					      gfp | KPRESERVE_MEMFD_NO_OOM);
 	if (err != -ENOMEM)
 		return err;
 	group = set_active_memcg(root_mem_cgroup);
@@ -179,7 +187,8 @@ static int kpreserve_memfd_insert_folio(struct address_space *mapping,
 
 	__folio_set_locked(folio);
 	__folio_set_swapbacked(folio);
-	kpreserve_memfd_charge(folio, gfp, filling);
+	kpreserve_memfd_charge(folio, folio_nr_pages(folio),
+			       gfp | KPRESERVE_MEMFD_NO_OOM, filling);
 	err = kpreserve_memfd_add_folio(mapping, folio, index, gfp, filling);
 	if (!err) {
 		filling->unaccounted += folio_nr_pages(folio);
@@ -230,7 +239,8 @@ static u32 kpreserve_memfd_insert_pages(struct address_space *mapping,
 	for (i = 0; i < nr_pages; i++) {
 		struct folio *folio = page_folio(page + i);
 
-		kpreserve_memfd_charge(folio, gfp, filling);
+		kpreserve_memfd_charge(folio, 1, gfp | KPRESERVE_MEMFD_NO_OOM,
+				       filling);
 		__folio_set_swapbacked(folio);
 		__folio_mark_uptodate(folio);
 		folio_set_dirty(folio);
@@ -311,7 +321,8 @@ bool kpreserve_memfd_is_there(u64 pfn, u32 nr_pages, u32 order, u64 *bad)
 }
 
 /*
- * Restores a run and puts it into the file. Fails only if a block is named
+ * Restores a run whose blocks were all there, says kpreserve_memfd_is_there(),
+ * and puts it into the file. Fails only if a block is named
  * twice, or cannot be restored: for no limit, nor for want of memory.
  */
 int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
@@ -327,7 +338,8 @@ int kpreserve_memfd_insert(struct file *file, u64 pfn, u32 index, u32 nr_pages,
 							nr_pages - done, order);
 		phys_addr_t phys = PFN_PHYS(pfn + done);
 
-		if (kpreserve_probe(phys) != block)
+		/* Unless it has been restored by now, since it is named twice. */
+		if (kpreserve_kho_order(pfn_to_page(pfn + done)) != block)
 			return -EINVAL;
 		if (as_folios) {
 			struct folio *folio = kho_restore_folio(phys);

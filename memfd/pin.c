@@ -179,12 +179,12 @@ static __always_inline int kpreserve_memfd_look_at_flags(struct folio *folio)
  *
  * Returns SLOW with *index at the first page that is not there, swapped out,
  * locked, without contents yet, or in memory where it cannot stay; -EOPNOTSUPP
- * with *index at the first page in memory that the next kernel does not have;
- * -EINTR if the task is being killed.
+ * with *index at the first page in memory that the next kernel does not have.
  */
-int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
-			bool skip_holes, struct kpreserve_memfd_run *runs,
-			u32 max_runs, u32 *nr_runs)
+static noinline int kpreserve_memfd_pin_batch(struct file *file, u32 *index,
+					      u32 end, bool skip_holes,
+					      struct kpreserve_memfd_run *runs,
+					      u32 max_runs, u32 *nr_runs)
 {
 	XA_STATE(xas, &file->f_mapping->i_pages, *index);
 	struct kpreserve_memfd_list list;
@@ -193,9 +193,6 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 	u32 next = *index;
 	struct folio *folio;
 
-	*nr_runs = 0;
-	if (fatal_signal_pending(current))
-		return -EINTR;
 	kpreserve_memfd_list_init(&list, runs, max_runs);
 	xas_lock_irq(&xas);
 	xas_for_each(&xas, folio, end - 1) {
@@ -253,6 +250,18 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 	*index = next;
 	*nr_runs = list.nr_runs;
 	return ret;
+}
+
+/* The same, unless the task is being killed: -EINTR then. */
+int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
+			bool skip_holes, struct kpreserve_memfd_run *runs,
+			u32 max_runs, u32 *nr_runs)
+{
+	*nr_runs = 0;
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	return kpreserve_memfd_pin_batch(file, index, end, skip_holes, runs,
+					 max_runs, nr_runs);
 }
 
 /* What the machine has room for, but in CMA, which is for what can be moved. */

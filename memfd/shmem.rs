@@ -409,12 +409,16 @@ impl NewFile {
 
     /// Restores a run and puts it into the file. Sleeps.
     ///
+    /// # Safety
+    ///
+    /// [`missing`] has found nothing missing of it.
+    ///
     /// # Errors
     ///
-    /// EINVAL if a block is not preserved memory of its order, EIO if it cannot be restored.
-    pub(crate) fn insert(&mut self, run: &FolioRunSer) -> Result {
-        // SAFETY: a memfd, by the type invariants; the callee looks at each block before it takes
-        // it; the last pointer is to a field.
+    /// EINVAL if a block has been restored before, EIO if it cannot be.
+    pub(crate) unsafe fn insert(&mut self, run: &FolioRunSer) -> Result {
+        // SAFETY: a memfd, by the type invariants; all pages of the run have a struct page, as the
+        // caller has seen; the last pointer is to a field.
         to_result(unsafe {
             bindings::kpreserve_memfd_insert(
                 self.file.as_ptr(),

@@ -23,6 +23,7 @@ pub(crate) struct Ioctl<'a, T> {
     pub(crate) group: Option<CString>,
     pub(crate) fd: RawFd,
     pub(crate) command: libc::c_ulong,
+    /// The struct that `command` takes, with its size in front.
     pub(crate) args: &'a mut T,
 }
 
@@ -67,8 +68,7 @@ impl<T> Ioctl<'_, T> {
                 return errno();
             }
         }
-        // SAFETY: the argument is the struct of the command, says who makes this, and lives for the
-        // call.
+        // SAFETY: `args` is the struct of `command`, as the field says, and lives for the call.
         match unsafe { libc::ioctl(self.fd, self.command as _, &raw mut *self.args) } {
             0 => 0,
             _ => errno(),

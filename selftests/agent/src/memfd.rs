@@ -35,8 +35,8 @@ const FLAGS: &[(&str, i32)] = &[
     ("noatime", libc::O_NOATIME),
 ];
 
-/// What a memfd is: `SIZE SEED [every=K] [words=N] [seals=a,b] [flags=a,b] [mode=OCTAL] [pos=N] [owner=UID]
-/// [access=rdonly]`.
+/// What a memfd is: `SIZE SEED [every=K] [words=N] [seals=a,b] [flags=a,b] [mode=OCTAL] [pos=N]
+/// [owner=UID] [access=rdonly]`.
 struct Looks {
     size_bytes: u64,
     seed: u64,
