@@ -25,7 +25,12 @@ struct Kpreserve {
 
 impl kernel::Module for Kpreserve {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        kpreserve::boot::init(module, module_parameters::fresh.value())?;
+        let up = kpreserve::boot::init(module, module_parameters::fresh.value());
+        // A module goes, and can be loaded again. Built in, the handler of memfds stays without a
+        // framework, too: if LUO finds none, it gives up all sessions, also those of others.
+        if !cfg!(CONFIG_KPRESERVE_MEMFD) {
+            up?;
+        }
         Ok(Kpreserve {
             #[cfg(CONFIG_KPRESERVE_MEMFD)]
             _memfd: memfd(),

@@ -41,7 +41,10 @@ use super::bindings::{
     COMPATIBLE_SIZE_BYTES, //
 };
 use super::raw;
-use super::registration::open_cache;
+use super::registration::{
+    expect_decided,
+    open_cache, //
+};
 use crate::global::framework;
 
 /// State that the files of one or more handlers share.
@@ -136,7 +139,7 @@ impl<F: FlbHandler> Flb<F> {
     ///
     /// EPROBE_DEFER before the framework is up; ENAMETOOLONG; ENOMEM.
     pub fn new(handler: F) -> Result<Self> {
-        framework()?;
+        expect_decided()?;
         if F::COMPATIBLE.to_bytes_with_nul().len() > COMPATIBLE_SIZE_BYTES {
             return Err(ENAMETOOLONG);
         }

@@ -104,7 +104,7 @@ impl<H: FileHandler> Registration<H> {
     /// As [`new`](Self::new); EEXIST for a state that is named twice, or has the compatible string of
     /// another; ENOSPC if LUO knows too many.
     pub fn depending_on(handler: H, shared: &[&dyn Dependency]) -> Result<Self> {
-        framework()?;
+        expect_decided()?;
         let mut compatible = [0; COMPATIBLE_SIZE_BYTES];
         let name = H::COMPATIBLE.to_bytes_with_nul();
         compatible
@@ -268,6 +268,21 @@ impl<H: FileHandler> Known<H> {
         let start = unsafe { notifier.byte_sub(offset) };
         // SAFETY: says the caller.
         unsafe { &*start.cast::<Self>() }
+    }
+}
+
+/// Fails while it is open whether there will be a framework.
+///
+/// A handler is registered without one, too: LUO, which finds none for a file that it is handed, gives
+/// up all sessions, also those that have files of others only.
+///
+/// # Errors
+///
+/// EPROBE_DEFER.
+pub(super) fn expect_decided() -> Result {
+    match framework() {
+        Err(error) if error == EPROBE_DEFER => Err(error),
+        _ => Ok(()),
     }
 }
 
