@@ -23,6 +23,7 @@ use kpreserve_kho::{
     sort::heap_sort,
     Machine,
     PageRun,
+    Phys,
     RunSer,
     Seen, //
 };
@@ -51,6 +52,8 @@ pub(crate) struct Remains {
     nr_lost: usize,
     lost_bytes: u64,
     mender: Mender,
+    /// Blocks of the run table that have been read.
+    blocks: KVVec<Phys>,
 }
 
 impl Remains {
@@ -74,6 +77,7 @@ impl Remains {
             nr_lost: 0,
             lost_bytes: 0,
             mender: Mender::new(),
+            blocks: KVVec::new(),
         };
         remains.runs.push(root, GFP_KERNEL)?;
         let root_id = find_root_id(machine, page);
@@ -110,7 +114,13 @@ impl Remains {
         let run = unsafe {
             PageRun::incoming(self.machine, block.phys(), block.order(), "RunSer", index)
         };
-        if let Ok(run) = run {
+        // A root page that is hostile may name one block many times.
+        let is_new = !self.blocks.contains(&block.phys());
+        if let Ok(run) = run
+            .map_err(drop)
+            .and_then(|run| is_new.then_some(run).ok_or(()))
+        {
+            self.blocks.push(block.phys(), GFP_KERNEL)?;
             let entries: NonNull<RunSer> = run.memory().cast();
             for i in 0..nr_entries as usize {
                 // SAFETY: `i` counts entries inside the run.
@@ -291,8 +301,8 @@ fn say_how_to_go_on(
 ) {
     pr_err!(
         "the image at {:#x} is refused and carried on: {} runs ({} KiB), not used; {} runs ({} \
-         KiB, as far as known) are not there any more. Nothing can be opened in this boot. To \
-         give the image up and begin a new one, load kpreserve with fresh=1 (insmod kpreserve.ko \
+         KiB, as far as known) are not there any more. Nothing can be opened in this boot, \
+         and files that LUO has of it are lost with it. To give the image up and begin a new one, load kpreserve with fresh=1 (insmod kpreserve.ko \
          fresh=1, or kpreserve.fresh=1 on the command line)\n",
         subtree.phys.get(),
         nr_runs,
