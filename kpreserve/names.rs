@@ -209,8 +209,10 @@ impl Names {
         if let Some(strings) = idle_if_sound(own::<u8>(framework, &arenas, idle_ids.1))? {
             give_back(strings, &pass)?;
         }
-        let opened = OpenedNames::none(dictionary.nr_entries(), dictionary.nr_names())?;
-        framework.tally().note_names(opened.nr_unopened());
+        let opened = OpenedNames::none(dictionary.nr_entries())?;
+        // A damaged counter says no more than that.
+        let nr_names = dictionary.nr_names().min(dictionary.nr_entries() as u64);
+        framework.tally().note_names(nr_names);
         Ok(Self {
             framework,
             opened,
@@ -324,15 +326,15 @@ impl Names {
 
     /// Notes that somebody has opened a name, or made it another one.
     pub(crate) fn note_opened(&self, found: &Found) {
-        if let Some(nr_unopened) = self.opened.note(found.index) {
-            self.framework.tally().note_names(nr_unopened);
+        if self.opened.note(found.index) {
+            self.framework.tally().note_name_opened();
         }
     }
 
     /// Notes that a name was made.
     pub(crate) fn note_made(&self, name: &[u8]) {
         if let Ok(Some(found)) = self.dictionary.lookup(name) {
-            self.opened.note_made(found.index);
+            self.opened.note(found.index);
         }
     }
 

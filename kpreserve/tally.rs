@@ -47,9 +47,21 @@ impl Tally {
         self.nr_pages_unopened.store(nr_pages as u64, Relaxed);
     }
 
-    /// Notes how many names nobody has opened.
+    /// Notes how many names nobody has opened: before anybody can.
     pub(crate) fn note_names(&self, nr_names: u64) {
         self.nr_names_unopened.store(nr_names, Relaxed);
+    }
+
+    /// Notes that one name more was opened. Several may do this at once.
+    pub(crate) fn note_name_opened(&self) {
+        let mut nr = self.nr_names_unopened.load(Relaxed);
+        // A damaged counter of names may have been too low.
+        while let Some(less) = nr.checked_sub(1) {
+            match self.nr_names_unopened.cmpxchg(nr, less, Relaxed) {
+                Ok(_) => return,
+                Err(now) => nr = now,
+            }
+        }
     }
 
     /// Says in one line what the next kernel gets.

@@ -23,6 +23,8 @@ use framework_common::{
 };
 use kernel::prelude::{
     Result,
+    EBUSY,
+    EEXIST,
     EINVAL,
     GFP_KERNEL, //
 };
@@ -234,5 +236,27 @@ fn what_a_cut_leaves_behind_the_strings() {
     let kernel = kernel.kexec();
     assert_eq!(len("fw/vec"), Ok(3));
     assert!(take_complaints().is_empty());
+    kernel.assert_sound();
+}
+
+/// A name of a kind that only a newer kernel knows is there, whatever its value looks like here: of a
+/// handle it would be one to an arena that has ended.
+#[test]
+fn a_kind_of_a_newer_kernel() {
+    let (mut image, layout) = image();
+    let (index, mut entry) = layout.find(&image, "fw/vec");
+    let record: ArenaSer = read(&image, layout.arena(layout.arena_of(&image, "last")));
+    entry.kind = 5;
+    entry.value = (u64::from(record.generation - 1) << 32) | u64::from(record.id);
+    entry.check = entry.checksum(layout.root_id, index as u32);
+    let at = kpreserve::kho::Phys::new(layout.entry(index));
+    image.write(at, kernel::prelude::IntoBytes::as_mut_bytes(&mut entry));
+    let kernel = Kernel::on(image.boot()).unwrap();
+    take_complaints();
+    assert_eq!(vec("fw/vec").err(), Some(EBUSY));
+    assert!(take_complaints()[0].contains("something unknown"));
+    assert_eq!(remove(c"fw/vec"), Err(EBUSY));
+    assert_eq!(rename(c"last", c"fw/vec"), Err(EEXIST));
+    assert_eq!(len("last"), Ok(1));
     kernel.assert_sound();
 }
