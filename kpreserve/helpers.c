@@ -67,7 +67,8 @@ static DECLARE_WORK(kpreserve_work, kpreserve_work_fn);
 
 void kpreserve_kick_worker(void)
 {
-	schedule_work(&kpreserve_work);
+	/* Not on this CPU, which may be one that is to be left alone. */
+	queue_work(system_dfl_wq, &kpreserve_work);
 }
 
 static void kpreserve_drain_fn(struct work_struct *work)
@@ -84,6 +85,13 @@ static DEFINE_PER_CPU(struct work_struct, kpreserve_drain_work);
 
 static unsigned long kpreserve_next_drain;
 
+/* isolcpus=, an isolated partition of CPU sets, nohz_full=. Under RCU. */
+static bool kpreserve_is_left_alone(unsigned int cpu)
+{
+	return cpu_is_isolated(cpu) ||
+	       !housekeeping_test_cpu(cpu, HK_TYPE_KERNEL_NOISE);
+}
+
 /*
  * Lets each CPU give back what it holds, later: in reclaim nobody can wait for
  * other CPUs, nor hold off hotplug. The work of a CPU that goes away meanwhile
@@ -94,10 +102,13 @@ static void kpreserve_drain_all(void)
 {
 	unsigned int cpu;
 
-	for_each_online_cpu(cpu)
-		if (!cpu_is_isolated(cpu))
+	for_each_online_cpu(cpu) {
+		/* A CPU set that changes frees the old mask after a grace period. */
+		guard(rcu)();
+		if (!kpreserve_is_left_alone(cpu))
 			queue_work_on(cpu, system_percpu_wq,
 				      per_cpu_ptr(&kpreserve_drain_work, cpu));
+	}
 }
 
 static void kpreserve_drain_for_reclaim(void)
@@ -170,6 +181,8 @@ static unsigned long kpreserve_shrinker_scan(struct shrinker *shrinker,
 static int kpreserve_cpu_dead(unsigned int cpu)
 {
 	kpreserve_on_cpu_dead(cpu);
+	/* What this has emptied. */
+	kpreserve_kick_worker();
 	return 0;
 }
 

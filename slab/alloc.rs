@@ -14,8 +14,7 @@ use crate::owner::Vacant;
 use crate::raw::RawCache;
 use crate::run::{
     Dying,
-    RunRef,
-    RunUse, //
+    RunRef, //
 };
 use crate::sheaf::{
     FreeSlot,
@@ -208,9 +207,9 @@ impl RawCache {
 
     /// Takes no more than there is room for: what is given back again others may have missed meanwhile.
     fn refill(&self, sheaf: &mut Sheaf, search: &mut Search) -> Option<FreeSlot> {
-        if sheaf.open() {
-            self.note_use();
-        }
+        sheaf.open();
+        // As in `push_slow`.
+        self.note_use();
         let nr_max = match sheaf.room() {
             // A whole word takes one exchange, without a loop.
             room if self.geometry().nr_slots() as usize <= room => usize::MAX,
@@ -287,10 +286,13 @@ impl RawCache {
         found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
         let state = self.fixed.directory.get(place)?;
-        if state.is(RunUse::Dying) {
+        // One look: who finds a run that is being decided about has passed it by, whatever comes of it.
+        let is_dying = match state.is_live_or_dying() {
+            None => return None,
+            Some(is_dying) => is_dying,
+        };
+        if is_dying {
             search.passed_by = true;
-        }
-        if !state.is(RunUse::Live) {
             return None;
         }
         match state.get(place, false) {

@@ -169,8 +169,6 @@ impl<T: Preservable> Cache<T> {
         core::mem::forget(core::mem::replace(objects, emptied));
         // SAFETY: the elements of the vector, which does not know of them any more.
         let owners = unsafe { core::slice::from_raw_parts(first, nr_objects) };
-        // No sheaf says so.
-        cache.note_use();
         let mut batch = Batch::new(cache);
         let mut at = 0;
         while let Some(owner) = owners.get(at) {
@@ -194,6 +192,9 @@ impl<T: Preservable> Cache<T> {
             unsafe { free_row::<T>(&mut batch, cache, owner.slot(), nr) };
             at += nr;
         }
+        drop(batch);
+        // No sheaf says so; and not before all of it has come back, or the worker may have looked.
+        cache.note_use();
     }
 }
 
@@ -251,6 +252,9 @@ impl Drop for FreeWord<'_> {
         let taken = core::mem::replace(&mut self.taken, Taken::nothing());
         if !taken.is_empty() {
             self.cache.give_word(self.base, taken, false);
+            // The worker may have counted the run as in use meanwhile.
+            self.cache.note_news();
+            self.cache.note_use();
         }
     }
 }

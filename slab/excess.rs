@@ -148,12 +148,20 @@ impl RawCache {
             Ok(Some(held)) if is_empty(&held, self.geometry()) => {}
             _ => return false,
         }
-        let _pinned = Pinned::new(self.machine());
-        self.condemn_from(run, RunUse::Live, || {
-            // SAFETY: the place is `Dying`, so nobody empties it.
-            let held = unsafe { run.look(place) };
-            is_empty(&held, self.geometry())
-        })
+        let goes = {
+            let _pinned = Pinned::new(self.machine());
+            self.condemn_from(run, RunUse::Live, || {
+                // SAFETY: the place is `Dying`, so nobody empties it.
+                let held = unsafe { run.look(place) };
+                is_empty(&held, self.geometry())
+            })
+        };
+        if !goes {
+            // Somebody looks into it, or has just taken a slot of it: another look a while later.
+            self.note_news();
+            self.note_use();
+        }
+        goes
     }
 
     /// Takes empty runs out of use, if they are many. Looks for them only if something has come

@@ -56,9 +56,10 @@ impl RawCache {
         let left = match self.cpus().enter(self.machine()) {
             Some(mut here) => {
                 let sheaf = here.sheaf();
-                if sheaf.open() {
-                    self.note_use();
-                } else if !sheaf.make_room() {
+                let was_closed = sheaf.open();
+                // Also if it was open: nobody closes that of a CPU which is to be left alone.
+                self.note_use();
+                if !was_closed && !sheaf.make_room() {
                     self.flush_spare(sheaf);
                     sheaf.make_room();
                 }

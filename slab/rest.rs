@@ -14,9 +14,13 @@
 //! it. The fast paths know nothing of this. A cache that is used all the time is settled again and
 //! again, which costs each CPU a refill; one that nobody uses holds nothing, and costs nothing.
 //!
-//! The mark of use is taken away *before* the sheaves are closed. Who opens a sheaf in between
-//! finds no mark and sets it; who found the old one did so before this CPU's sheaf is closed, as
-//! both happen on the same CPU. So a sheaf that is open is closed again, whatever comes in between.
+//! The mark of use is taken away *before* the sheaves are closed. A CPU that opens its sheaf in
+//! between finds no mark and sets it; one that found the old mark did so before its sheaf is closed,
+//! as both happen on the same CPU. So an open sheaf is closed again, whatever comes in between.
+//!
+//! CPUs that are to be left alone (isolated ones) are not drained, and their sheaves stay open. So
+//! each refill and each flush sets the mark, not only the opening of a sheaf: what such a CPU frees
+//! beyond its sheaf is looked for as that of others.
 
 use kernel::sync::atomic::Full;
 

@@ -111,6 +111,15 @@ impl RunState {
         self.state.load_acquire() == state as u32
     }
 
+    /// Returns whether the run is in use (false) or is being decided about (true) just now; `None` if
+    /// it is neither.
+    #[inline(always)]
+    pub(crate) fn is_live_or_dying(&self) -> Option<bool> {
+        let state = self.state.load_acquire();
+        let is_dying = state == RunUse::Dying as u32;
+        (is_dying || state == RunUse::Live as u32).then_some(is_dying)
+    }
+
     /// Moves the place from one state to another; returns whether it was in `from`.
     pub(crate) fn transit(&self, from: RunUse, to: RunUse) -> bool {
         self.state.cmpxchg(from as u32, to as u32, Full).is_ok()

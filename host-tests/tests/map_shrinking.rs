@@ -35,6 +35,12 @@ use kpreserve_sim::{
 
 type Map = PMap<u64, u64>;
 
+kpreserve::preservable! {
+    /// As large as vectors take it.
+    struct LargeSer { words: [u64; 8192] }
+    compatible = "map-large", version = 1
+}
+
 /// What a map without keys may keep (Documentation/api.rst).
 const NR_PAGES_KEPT_MAX: usize = 16;
 
@@ -242,4 +248,24 @@ fn keys_that_were_miscounted_stay() {
     assert_eq!(map.get(&0), Some(&!0), "a key went that nobody has removed");
     assert_eq!(map.remove(&0), Ok(Some(!0)));
     let _ = take_complaints();
+}
+
+#[test]
+fn a_large_value_that_comes_and_goes_costs_no_run() {
+    let machine = SimMachine::boot(Config::with_pages(4096));
+    let framework = up(machine);
+    let name = name("map");
+    let mut map = PMap::<u64, LargeSer>::open_in(framework, &name, GFP_KERNEL).unwrap();
+    let come_and_go = |map: &mut PMap<u64, LargeSer>| {
+        let words = [1; 8192];
+        map.insert(1, LargeSer { words }).unwrap();
+        map.remove(&1).unwrap();
+    };
+    come_and_go(&mut map);
+    let before = machine.counters();
+    for _ in 0..100 {
+        come_and_go(&mut map);
+    }
+    let after = machine.counters();
+    assert_eq!((after.alloc, after.free), (before.alloc, before.free));
 }

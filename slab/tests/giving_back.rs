@@ -13,6 +13,7 @@
 //! | a sheaf stays open when it is drained (free.rs) | `a_few_that_are_freed_late...` |
 //! | one that is opened by a free does not say so (free.rs) | `a_few_that_are_freed_late...` |
 //! | many at once do not say so (bulk.rs) | `many_that_are_freed_at_once...` |
+//! | only the opening of a sheaf says so (free.rs) | `a_cpu_that_is_left_alone...` |
 //! | nobody notes that slots came back (free.rs) | `an_emptied_cache...` and others |
 //! | all empty runs go (excess.rs) | `what_goes_back_and_forth...` |
 
@@ -238,4 +239,28 @@ fn looking_changes_nothing_for_owners() {
     let w = w.reboot();
     assert_eq!(w.raw.counts().nr_objects, 2_500);
     w.machine.assert_sound();
+}
+
+/// helpers.c drains no CPU that is isolated: its sheaf stays open, and what it frees is noticed all
+/// the same.
+#[test]
+fn a_cpu_that_is_left_alone_is_noticed() {
+    let w = World::with_pages(4096);
+    kpreserve_sim::set_cpu(1);
+    let all = w.fill(100_000);
+    kpreserve_sim::set_cpu(0);
+    w.raw.begin_settling();
+    w.raw.drain_here();
+    w.raw.work().unwrap();
+    assert!(!w.raw.is_in_use());
+    let kicks = w.machine.counters().kick;
+    kpreserve_sim::set_cpu(1);
+    drop(all);
+    kpreserve_sim::set_cpu(0);
+    assert!(w.machine.counters().kick > kicks, "nobody is told");
+    w.raw.begin_settling();
+    w.raw.drain_here();
+    w.raw.work().unwrap();
+    // And what its sheaf holds.
+    assert!(w.nr_pages() < NR_PAGES_KEPT_MAX + 64, "{}", w.nr_pages());
 }

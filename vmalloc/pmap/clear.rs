@@ -19,8 +19,10 @@ use super::open::S;
 use super::*;
 use crate::buckets::NR_BUCKETS_MIN;
 
-/// So many pages a map without keys keeps.
+/// So many pages a map without keys keeps, and those of a few keys and values more: one that comes
+/// and goes must cost no run, however large it is.
 const NR_PAGES_KEPT: usize = 16;
+const NR_KEPT: usize = 4;
 
 impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Takes all keys away: all or none, wherever a kexec stops it. Their memory is given back. May
@@ -72,8 +74,12 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Returns whether the map has lost its last key and has memory to give back.
     #[inline]
     pub(super) fn is_to_shrink(&self) -> bool {
-        self.is_empty() && !self.is_miscounted && self.nr_pages() > NR_PAGES_KEPT
+        self.is_empty() && !self.is_miscounted && self.nr_pages() > Self::NR_PAGES_KEPT
     }
+
+    const NR_PAGES_KEPT: usize = NR_PAGES_KEPT
+        + NR_KEPT
+            * (size_of::<K>() + size_of::<V>()).div_ceil(kpreserve_kho::phys::PAGE_SIZE_BYTES);
 
     /// Gives back the memory of a map without keys. If that fails, the next removal tries again.
     #[cold]

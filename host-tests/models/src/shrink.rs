@@ -169,3 +169,40 @@ fn reserve_against_reserve() {
 fn the_reserve_serves_who_comes() {
     holds("reserve against refill", 2, reserve_against_reserve);
 }
+
+/// A search meets a run that is being decided about, and that stays since somebody looks into it. It
+/// may find nothing; but then the cache is not dry: the next search finds the run.
+fn decided_about_and_kept() {
+    let world = World::new::<BigSer>(3);
+    let cache = world.cache;
+    let mut owned: Vec<_> = (0..10)
+        .map(|_| cache.alloc_slot(GFP_KERNEL).unwrap().publish())
+        .collect();
+    cache.alloc_slot(GFP_KERNEL).unwrap().publish().free();
+    owned.pop().unwrap().free();
+    world.drain();
+    owned.push(cache.alloc_slot(GFP_NOWAIT).unwrap().publish());
+    let phase = begin();
+    let shrinker = on_cpu(1, move || cache.condemn_empty(usize::MAX));
+    let looker = on_cpu(2, move || cache.nr_pages_empty());
+    let slot = cache.alloc_slot(GFP_NOWAIT);
+    shrinker();
+    looker();
+    drop(phase);
+    if slot.is_err() {
+        assert!(
+            cache.alloc_slot(GFP_NOWAIT).is_ok(),
+            "ENOMEM beside a free run"
+        );
+    }
+    drop(slot);
+    core::mem::forget(owned);
+    let machine = world.machine;
+    core::mem::forget(world);
+    machine.power_off();
+}
+
+#[test]
+fn a_run_that_stays_is_found_again() {
+    holds("decided about, and kept", 3, decided_about_and_kept);
+}
