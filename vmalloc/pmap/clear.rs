@@ -74,7 +74,10 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Returns whether the map has lost its last key and has memory to give back.
     #[inline]
     pub(super) fn is_to_shrink(&self) -> bool {
-        self.is_empty() && !self.is_miscounted && self.nr_pages() > Self::NR_PAGES_KEPT
+        // As many are free as there are: without a look at the stack, which a removal has no time for.
+        self.free.len() >= self.keys.len()
+            && !self.is_miscounted
+            && self.nr_pages() > Self::NR_PAGES_KEPT
     }
 
     const NR_PAGES_KEPT: usize = NR_PAGES_KEPT
