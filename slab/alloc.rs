@@ -287,11 +287,7 @@ impl RawCache {
     ) -> Option<R> {
         let state = self.fixed.directory.get(place)?;
         // One look: who finds a run that is being decided about has passed it by, whatever comes of it.
-        let is_dying = match state.is_live_or_dying() {
-            None => return None,
-            Some(is_dying) => is_dying,
-        };
-        if is_dying {
+        if state.is_live_or_dying()? {
             search.passed_by = true;
             return None;
         }
