@@ -294,7 +294,9 @@ const NR_SCHEDULES: usize = 2000;
 #[test]
 fn catches_operations_that_are_torn() {
     models::plant(Some(Bug::Torn));
-    let said = models::catches(|| shake::<LineSer>(4, 4, 2000, 4));
+    // About every second seed has a schedule that tears one where it matters.
+    let is_noticed =
+        (1..=16).any(|seed| models::catches(|| shake::<LineSer>(4, 4, 2000, seed)).is_some());
     models::plant(None);
-    assert!(said.is_some(), "torn operations were not noticed");
+    assert!(is_noticed, "torn operations were not noticed");
 }
