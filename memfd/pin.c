@@ -264,8 +264,11 @@ int kpreserve_memfd_pin(struct file *file, u32 *index, u32 end,
 					 max_runs, nr_runs);
 }
 
-/* What the machine has room for, but in CMA, which is for what can be moved. */
-static u64 kpreserve_memfd_room(void)
+/*
+ * What the machine has room for, but in CMA, which is for what can be moved. Each
+ * page that is read in leaves its place in the swap to another.
+ */
+static u64 kpreserve_memfd_room(u64 swapped)
 {
 	u64 cma = global_zone_page_state(NR_FREE_CMA_PAGES);
 	u64 anon = global_node_page_state(NR_INACTIVE_ANON) +
@@ -273,28 +276,37 @@ static u64 kpreserve_memfd_room(void)
 	u64 available = si_mem_available();
 
 	return available - min(available, cma) +
-		min_t(u64, anon, max(get_nr_swap_pages(), 0L));
+		min_t(u64, anon, max(get_nr_swap_pages(), 0L) + swapped);
 }
 
-/* And what the control groups of this task have, if that is less. */
-static u64 kpreserve_memfd_room_in_groups(u64 room)
+/*
+ * And what the control groups of this task have. Their sums may lag by a batch a
+ * CPU even if they are flushed. That much is granted: to fill beyond what there
+ * is calls no OOM killer, but ends in ENOMEM.
+ */
+static u64 kpreserve_memfd_room_in_groups(u64 swapped)
 {
+	u64 room = U64_MAX;
 #ifdef CONFIG_MEMCG
+	u64 lag = (u64)MEMCG_CHARGE_BATCH * num_online_cpus();
 	struct mem_cgroup *group = get_mem_cgroup_from_mm(current->mm);
 	struct mem_cgroup *iter;
 
 	for (iter = group; iter && !mem_cgroup_is_root(iter);
 	     iter = parent_mem_cgroup(iter)) {
-		u64 used = page_counter_read(&iter->memory);
-		u64 max = READ_ONCE(iter->memory.max);
-		u64 file = memcg_page_state(iter, NR_INACTIVE_FILE) +
-			   memcg_page_state(iter, NR_ACTIVE_FILE);
-		u64 anon = memcg_page_state(iter, NR_INACTIVE_ANON) +
-			   memcg_page_state(iter, NR_ACTIVE_ANON);
+		u64 used, max, file, anon;
 
-		room = min(room, max - min(max, used) + file +
+		mem_cgroup_flush_stats(iter);
+		used = page_counter_read(&iter->memory);
+		max = READ_ONCE(iter->memory.max);
+		file = memcg_page_state(iter, NR_INACTIVE_FILE) +
+		       memcg_page_state(iter, NR_ACTIVE_FILE);
+		anon = memcg_page_state(iter, NR_INACTIVE_ANON) +
+		       memcg_page_state(iter, NR_ACTIVE_ANON);
+		room = min(room, max - min(max, used) + file + lag +
 			   min_t(u64, anon,
-				 max(mem_cgroup_get_nr_swap_pages(iter), 0L)));
+				 max(mem_cgroup_get_nr_swap_pages(iter), 0L) +
+				 swapped));
 	}
 	mem_cgroup_put(group);
 #endif
@@ -304,37 +316,58 @@ static u64 kpreserve_memfd_room_in_groups(u64 room)
 /*
  * How many pages of a file have to be brought into memory to be pinned: what is
  * swapped out, and holes unless they stay. *room is how many there is room for.
+ *
+ * A hole is charged to who fills it. What is swapped out is charged to the group
+ * that it was swapped out from, whoever reads it in: the groups of this task
+ * have no say in that.
  */
 u64 kpreserve_memfd_absent(struct file *file, u64 nr_pages, bool skip_holes,
 			   u64 *room)
 {
 	struct address_space *mapping = file->f_mapping;
+	u64 swapped = READ_ONCE(SHMEM_I(mapping->host)->swapped);
+	u64 there = READ_ONCE(mapping->nrpages) + swapped;
+	u64 holes = skip_holes ? 0 : nr_pages - min(nr_pages, there);
 
-	*room = kpreserve_memfd_room_in_groups(kpreserve_memfd_room());
-	if (skip_holes)
-		return READ_ONCE(SHMEM_I(mapping->host)->swapped);
-	return nr_pages - min_t(u64, nr_pages, READ_ONCE(mapping->nrpages));
+	*room = kpreserve_memfd_room(swapped);
+	if (holes) {
+		u64 in_groups = kpreserve_memfd_room_in_groups(swapped);
+
+		if (in_groups < holes)
+			*room = min(*room, in_groups + swapped);
+	}
+	return holes + swapped;
 }
 
 /*
  * Brings pages into memory, and calls no OOM killer, neither the machine's nor
  * the control group's: it would kill who preserves, and with it the session.
+ *
+ * Until they are pinned the references that are added to kept[] keep reclaim from
+ * writing them out again: what pins them would read them in as it likes. But
+ * what has to be moved before it is pinned must have no other reference.
  */
-static int kpreserve_memfd_fill(struct address_space *mapping, u32 index, u32 end)
+static int kpreserve_memfd_fill(struct address_space *mapping, u32 index,
+				u32 end, struct folio **kept, u32 *nr_kept)
 {
 	gfp_t gfp = mapping_gfp_mask(mapping) | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 	unsigned int flags = memalloc_pin_save();
+	pgoff_t next = index;
 	int err = 0;
 
-	for (; !err && index < end; index++) {
-		void *entry = xa_load(&mapping->i_pages, index);
-		struct folio *folio;
+	*nr_kept = 0;
+	while (next < end) {
+		struct folio *folio = filemap_get_folio(mapping, next);
 
-		if (entry && !xa_is_value(entry))
-			continue;
-		folio = shmem_read_folio_gfp(mapping, index, gfp);
 		if (IS_ERR(folio))
+			folio = shmem_read_folio_gfp(mapping, next, gfp);
+		if (IS_ERR(folio)) {
 			err = PTR_ERR(folio);
+			break;
+		}
+		next = folio_next_index(folio);
+		if (folio_is_longterm_pinnable(folio))
+			kept[(*nr_kept)++] = folio;
 		else
 			folio_put(folio);
 	}
@@ -351,11 +384,13 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 			     u32 *nr_runs)
 {
 	struct folio *folios[KPRESERVE_MEMFD_SLOW_BATCH];
+	struct folio *kept[KPRESERVE_MEMFD_SLOW_BATCH];
 	struct kpreserve_memfd_list list;
 	loff_t start = (loff_t)*index << PAGE_SHIFT;
 	long i, nr_pinned;
 	pgoff_t offset;
 	loff_t last;
+	u32 nr_kept;
 	int err;
 
 	*nr_runs = 0;
@@ -364,11 +399,11 @@ int kpreserve_memfd_pin_slow(struct file *file, u32 *index, u32 end,
 	kpreserve_memfd_list_init(&list, runs, max_runs);
 	end = min_t(u64, end, (u64)*index + KPRESERVE_MEMFD_SLOW_BATCH);
 	last = min((loff_t)end << PAGE_SHIFT, i_size_read(file_inode(file))) - 1;
-	err = kpreserve_memfd_fill(file->f_mapping, *index, end);
-	if (err)
-		return err;
-	nr_pinned = memfd_pin_folios(file, start, last, folios,
-				     ARRAY_SIZE(folios), &offset);
+	err = kpreserve_memfd_fill(file->f_mapping, *index, end, kept, &nr_kept);
+	nr_pinned = err ?: memfd_pin_folios(file, start, last, folios,
+					    ARRAY_SIZE(folios), &offset);
+	while (nr_kept)
+		folio_put(kept[--nr_kept]);
 	if (nr_pinned < 0)
 		return nr_pinned;
 	for (i = 0; i < nr_pinned; i++) {
