@@ -88,6 +88,12 @@ void kpreserve_memfd_unpreserve(u64 pfn, u32 nr_pages, u32 order, u32 end)
 /* Pages that a group that is full is not asked about before it is asked again. */
 #define KPRESERVE_MEMFD_UNASKED		1024
 
+/* Pages that a group keeps for who goes on in it, or a quarter of all if less. */
+#define KPRESERVE_MEMFD_LEFT_TO_GROUP	1024
+
+/* How often a group is asked to swap out what stands in the way. */
+#define KPRESERVE_MEMFD_RECLAIMS	8
+
 /*
  * Accounts for pages that are in the file: no earlier, since neither
  * totalram_pages() nor the commit limit counts what is still preserved.
@@ -113,17 +119,66 @@ void kpreserve_memfd_account(struct file *file,
 }
 
 /*
- * Charges a folio to who retrieves it. What can be swapped out is; a group that
- * is full nevertheless goes beyond its limit, as mem_cgroup_replace_folio() has
- * it do for memory that is there. Its OOM killer is not called from here.
+ * Whether the groups of this task have room for some pages more, and a little
+ * beyond: a group that is filled to the last page has the next fault in it call
+ * its OOM killer, which takes who retrieves, and with it LUO's session and all
+ * that is not retrieved yet. What can be swapped out is. gfp has
+ * KPRESERVE_MEMFD_NO_OOM.
+ */
+static bool kpreserve_memfd_groups_have_room(u32 nr_pages, gfp_t gfp)
+{
+	bool has_room = true;
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *group = get_mem_cgroup_from_mm(current->mm);
+	struct mem_cgroup *iter;
+
+	for (iter = group; has_room && iter && !mem_cgroup_is_root(iter);
+	     iter = parent_mem_cgroup(iter)) {
+		unsigned long max = READ_ONCE(iter->memory.max);
+		unsigned long wanted = nr_pages +
+			min_t(unsigned long, max / 4, KPRESERVE_MEMFD_LEFT_TO_GROUP);
+		u32 left = KPRESERVE_MEMFD_RECLAIMS;
+
+		for (;;) {
+			unsigned long used = page_counter_read(&iter->memory);
+
+			has_room = used + wanted <= max;
+			if (has_room || !left--)
+				break;
+			if (!try_to_free_mem_cgroup_pages(iter,
+							  min(used + wanted - max, wanted),
+							  gfp, MEMCG_RECLAIM_MAY_SWAP,
+							  NULL))
+				break;
+		}
+	}
+	mem_cgroup_put(group);
+#endif
+	return has_room;
+}
+
+/* Before some pages are charged. */
+static void kpreserve_memfd_ask(u32 nr_pages, gfp_t gfp,
+				struct kpreserve_memfd_filling *filling)
+{
+	if (!filling->unasked && !kpreserve_memfd_groups_have_room(nr_pages, gfp))
+		filling->unasked = KPRESERVE_MEMFD_UNASKED;
+}
+
+/*
+ * Charges a folio that the group of who retrieves it has no room for to the
+ * root: it is there, whoever has it. The group stays below its limit.
  */
 static noinline void kpreserve_memfd_charge_beyond(struct folio *folio, u32 nr_pages,
 						   struct kpreserve_memfd_filling *filling)
 {
+	struct mem_cgroup *group = set_active_memcg(root_mem_cgroup);
+
 	if (!filling->unasked)
 		filling->unasked = KPRESERVE_MEMFD_UNASKED;
-	/* Neither waits nor fails. */
-	mem_cgroup_charge(folio, current->mm, GFP_NOWAIT | __GFP_NOFAIL);
+	/* Neither waits nor fails; the active group is that of no mm. */
+	mem_cgroup_charge(folio, NULL, GFP_NOWAIT | __GFP_NOFAIL);
+	set_active_memcg(group);
 	filling->unasked -= min(filling->unasked, nr_pages);
 	filling->beyond_group += nr_pages;
 }
@@ -187,6 +242,8 @@ static int kpreserve_memfd_insert_folio(struct address_space *mapping,
 
 	__folio_set_locked(folio);
 	__folio_set_swapbacked(folio);
+	kpreserve_memfd_ask(folio_nr_pages(folio), gfp | KPRESERVE_MEMFD_NO_OOM,
+			    filling);
 	kpreserve_memfd_charge(folio, folio_nr_pages(folio),
 			       gfp | KPRESERVE_MEMFD_NO_OOM, filling);
 	err = kpreserve_memfd_add_folio(mapping, folio, index, gfp, filling);
@@ -236,6 +293,7 @@ static u32 kpreserve_memfd_insert_pages(struct address_space *mapping,
 	gfp_t gfp = mapping_gfp_mask(mapping);
 	u32 done = 0, i;
 
+	kpreserve_memfd_ask(nr_pages, gfp | KPRESERVE_MEMFD_NO_OOM, filling);
 	for (i = 0; i < nr_pages; i++) {
 		struct folio *folio = page_folio(page + i);
 

@@ -128,7 +128,7 @@ fn report(object: &MemfdSer, beyond: Beyond) {
     if beyond.nr_group > 0 && may_log() {
         pr_warn!(
             "memfd: {} of {} KiB were retrieved beyond memory.max of the control group of pid {}: \
-             they were there already; retrieve where there is room\n",
+             they were there already, and are charged to the root; retrieve where there is room\n",
             kib(beyond.nr_group),
             size_kib,
             kernel::current!().pid()

@@ -34,7 +34,7 @@ struct kpreserve_memfd_filling {
 	u64 unaccounted;
 	/* Accounted for beyond the commit limit. */
 	u64 beyond_commit;
-	/* Charged beyond the limit of the control group. */
+	/* Charged to the root, since the control group has no room for them. */
 	u64 beyond_group;
 	/* The group is not asked about so many more. */
 	u32 unasked;

@@ -4,7 +4,7 @@
 //! longer.
 
 use anyhow::{bail, ensure, Result};
-use std::{ffi::CString, io, os::fd::RawFd, thread, time::Duration};
+use std::{ffi::CString, io, os::fd::RawFd, ptr, thread, time::Duration};
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,7 +16,7 @@ pub(crate) enum End {
 }
 
 /// Goes into the control group whose `cgroup.procs` this is, if any, makes an ioctl, and exits: 0,
-/// or the errno.
+/// or the errno. In a group it then needs some memory more, and is killed if the group has none.
 ///
 /// It allocates nothing on the way.
 pub(crate) struct Ioctl<'a, T> {
@@ -70,8 +70,35 @@ impl<T> Ioctl<'_, T> {
         }
         // SAFETY: `args` is the struct of `command`, as the field says, and lives for the call.
         match unsafe { libc::ioctl(self.fd, self.command as _, &raw mut *self.args) } {
+            0 if self.group.is_some() => touch(MORE_BYTES),
             0 => 0,
             _ => errno(),
         }
     }
+}
+
+/// What a process needs when it goes on.
+const MORE_BYTES: usize = 1 << 20;
+
+/// Has that much memory, page by page.
+fn touch(size_bytes: usize) -> i32 {
+    // SAFETY: a new mapping, anywhere.
+    let start = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size_bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return io::Error::last_os_error().raw_os_error().unwrap_or(-1);
+    }
+    for page in (0..size_bytes).step_by(4096) {
+        // SAFETY: within the mapping.
+        unsafe { start.cast::<u8>().add(page).write_volatile(1) };
+    }
+    0
 }
