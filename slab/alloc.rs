@@ -286,7 +286,8 @@ impl RawCache {
         found: &mut impl FnMut(&Slab<'_>, Taken) -> Option<R>,
     ) -> Option<R> {
         let state = self.fixed.directory.get(place)?;
-        // One look: who finds a run that is being decided about has passed it by, whatever comes of it.
+        // One look: who finds a run that is being decided about has passed it by, whatever comes of
+        // it.
         if state.is_live_or_dying()? {
             search.passed_by = true;
             return None;

@@ -15,8 +15,9 @@
 //! again, which costs each CPU a refill; one that nobody uses holds nothing, and costs nothing.
 //!
 //! The mark of use is taken away *before* the sheaves are closed. A CPU that opens its sheaf in
-//! between finds no mark and sets it; one that found the old mark did so before its sheaf is closed,
-//! as both happen on the same CPU. So an open sheaf is closed again, whatever comes in between.
+//! between finds no mark and sets it; one that found the old mark did so before its sheaf is
+//! closed, as both happen on the same CPU. So an open sheaf is closed again, whatever comes in
+//! between.
 //!
 //! CPUs that are to be left alone (isolated ones) are not drained, and their sheaves stay open. So
 //! each refill and each flush sets the mark, not only the opening of a sheaf: what such a CPU frees

@@ -111,8 +111,8 @@ impl RunState {
         self.state.load_acquire() == state as u32
     }
 
-    /// Returns whether the run is in use (false) or is being decided about (true) just now; `None` if
-    /// it is neither.
+    /// Returns whether the run is in use (false) or is being decided about (true) just now; `None`
+    /// if it is neither.
     #[inline(always)]
     pub(crate) fn is_live_or_dying(&self) -> Option<bool> {
         let state = self.state.load_acquire();

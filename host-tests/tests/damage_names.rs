@@ -239,8 +239,8 @@ fn what_a_cut_leaves_behind_the_strings() {
     kernel.assert_sound();
 }
 
-/// A name of a kind that only a newer kernel knows is there, whatever its value looks like here: of a
-/// handle it would be one to an arena that has ended.
+/// A name of a kind that only a newer kernel knows is there, whatever its value looks like here: of
+/// a handle it would be one to an arena that has ended.
 #[test]
 fn a_kind_of_a_newer_kernel() {
     let (mut image, layout) = image();

@@ -273,8 +273,8 @@ impl<H: FileHandler> Known<H> {
 
 /// Fails while it is open whether there will be a framework.
 ///
-/// A handler is registered without one, too: LUO, which finds none for a file that it is handed, gives
-/// up all sessions, also those that have files of others only.
+/// A handler is registered without one, too: LUO, which finds none for a file that it is handed,
+/// gives up all sessions, also those that have files of others only.
 ///
 /// # Errors
 ///

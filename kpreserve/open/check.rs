@@ -20,8 +20,8 @@ use crate::names::Names;
 ///
 /// EINVAL if it names no arena, or one whose descriptor is refused.
 pub(crate) fn has_ended(names: &Names, entry: &EntrySer) -> Result<bool> {
-    // Of other kinds the value is no handle of an arena: it is that of a slot, or what a newer kernel
-    // means by it.
+    // Of other kinds the value is no handle of an arena: it is that of a slot, or what a newer
+    // kernel means by it.
     if ![NameKind::Cache as u16, NameKind::Area as u16].contains(&entry.kind) {
         return Ok(false);
     }

@@ -113,8 +113,8 @@ pub(crate) fn thin(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// `objects.leave-empty N SEED`: N objects more, which are freed behind a closed gate: the worker gives no run
-/// back, and the next kernel finds empty ones. The gate stays closed.
+/// `objects.leave-empty N SEED`: N objects more, which are freed behind a closed gate: the worker
+/// gives no run back, and the next kernel finds empty ones. The gate stays closed.
 pub(crate) fn leave_empty(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     let nr_objects = words.number()?;
     let seed = words.number()? as u64;

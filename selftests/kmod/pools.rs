@@ -106,8 +106,9 @@ pub(crate) fn verify(words: &mut Words<'_>, reply: &mut Reply) -> Result {
     report(reply)
 }
 
-/// `pool.refill N`: as many vectors as `pool.keep` left: `grown` says whether that took more memory than was
-/// handed over, and the sixteenth that an arena grows by. (What was left empty may have gone meanwhile.)
+/// `pool.refill N`: as many vectors as `pool.keep` left: `grown` says whether that took more memory
+/// than was handed over, and the sixteenth that an arena grows by. (What was left empty may have
+/// gone meanwhile.)
 ///
 /// EBADMSG if one is not zeros.
 pub(crate) fn refill(words: &mut Words<'_>, reply: &mut Reply) -> Result {

@@ -32,8 +32,8 @@ const NR_BURST: usize = 1000;
 /// Keys that KHO's tree gets while there is no memory; each takes a few pages.
 const NR_KEYS: u32 = 16;
 
-/// So many times as many rounds are made as were asked for, until reclaim has met KHO once: on a busy
-/// machine somebody else is often quicker.
+/// So many times as many rounds are made as were asked for, until reclaim has met KHO once: on a
+/// busy machine somebody else is often quicker.
 const NR_TRIES: usize = 10;
 
 /// Bytes of empty runs that there are before memory is taken; and pages of them that there still have
@@ -77,8 +77,9 @@ pub(crate) fn report(_words: &mut Words<'_>, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// `reclaim.squeeze ROUNDS`: so many rounds or more; in each there are empty runs, then no memory, and KHO allocates
-/// under its mutex; while a thread on each CPU lets a cache of its own grow and shrink.
+/// `reclaim.squeeze ROUNDS`: so many rounds or more; in each there are empty runs, then no memory,
+/// and KHO allocates under its mutex; while a thread on each CPU lets a cache of its own grow and
+/// shrink.
 ///
 /// `reclaims_for_kho` says how often reclaim asked kpreserve for memory while KHO allocated.
 pub(crate) fn squeeze(words: &mut Words<'_>, reply: &mut Reply) -> Result {
@@ -122,8 +123,8 @@ pub(crate) fn give(_words: &mut Words<'_>, _reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// One round. The runs become empty before memory is taken, or after it: what is empty goes by itself a
-/// moment later, and memory that is not free goes to whoever comes first.
+/// One round. The runs become empty before memory is taken, or after it: what is empty goes by
+/// itself a moment later, and memory that is not free goes to whoever comes first.
 fn squeeze_once(cache: &Cache<LargeSer>, empties_first: bool) -> Result<u64> {
     let framework = framework()?;
     let mut items = fill(cache, EMPTY_BYTES)?;

@@ -113,8 +113,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
         Ok(false)
     }
 
-    /// Takes a key away and returns its value, `None` if it is not there. May sleep; at once if there
-    /// is room for what is free, unless it is the last key.
+    /// Takes a key away and returns its value, `None` if it is not there. May sleep; at once if
+    /// there is room for what is free, unless it is the last key.
     ///
     /// With the last key the map gives its memory back, but for a few pages, as
     /// [`clear`](Self::clear) does, [reserved](Self::reserve) room included. Cost: O(1) amortised.

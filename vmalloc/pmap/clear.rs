@@ -74,7 +74,8 @@ impl<K: Preservable + Copy, V: Preservable> PMap<K, V> {
     /// Returns whether the map has lost its last key and has memory to give back.
     #[inline]
     pub(super) fn is_to_shrink(&self) -> bool {
-        // As many are free as there are: without a look at the stack, which a removal has no time for.
+        // As many are free as there are: without a look at the stack, which a removal has no time
+        // for.
         self.free.len() >= self.keys.len()
             && !self.is_miscounted
             && self.nr_pages() > Self::NR_PAGES_KEPT

@@ -170,8 +170,8 @@ fn the_reserve_serves_who_comes() {
     holds("reserve against refill", 2, reserve_against_reserve);
 }
 
-/// A search meets a run that is being decided about, and that stays since somebody looks into it. It
-/// may find nothing; but then the cache is not dry: the next search finds the run.
+/// A search meets a run that is being decided about, and that stays since somebody looks into it.
+/// It may find nothing; but then the cache is not dry: the next search finds the run.
 fn decided_about_and_kept() {
     let world = World::new::<BigSer>(3);
     let cache = world.cache;
