@@ -39,9 +39,7 @@ impl Mender {
                 ..entry
             });
         }
-        (0..192)
-            .map(|bit| flipped(entry, bit))
-            .find(|entry| is_right(entry))
+        (0..192).map(|bit| flipped(entry, bit)).find(is_right)
     }
 }
 
